@@ -1,0 +1,83 @@
+"""python main.py --config=configs/digits.py --workdir=runs/digits
+
+Trains a once-for-all supernet and does everything behind it. Safe to run again: it resumes where
+it stopped and does nothing where all is done.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from ofa_jax import workdir as workdir_lib
+from ofa_jax.config import Config, from_dict
+from ofa_jax.subnets.evaluate import evaluate
+from ofa_jax.subnets.save import extract_corners, extract_to
+from ofa_jax.train.loop import train
+
+MODES = ("all", "train", "evaluate", "extract")
+
+FLAGS = flags.FLAGS
+config_flags.DEFINE_config_file(
+    "config", None, "Experiment, such as configs/digits.py; without it the workdir's own."
+)
+flags.DEFINE_string("workdir", None, "Directory of the run; made if it does not exist.")
+flags.DEFINE_string("mode", "all", f"What to do: {', '.join(MODES)}.")
+flags.DEFINE_string("arch", "", "--mode=extract: smallest, largest, a JSON object or a file.")
+flags.DEFINE_string("name", "", "--mode=extract: the subnet's directory name.")
+flags.DEFINE_integer("resolution", None, "--mode=extract: pixels.", lower_bound=1)
+flags.DEFINE_bool("overwrite", False, "--mode=extract: replace a subnet of that name.")
+flags.DEFINE_bool("traceback", False, "Show the traceback of an error.")
+
+
+def run(config: Config, workdir: Path) -> None:
+    """Dispatches the mode."""
+    if FLAGS.mode in ("all", "train"):
+        train(config, workdir)
+    if FLAGS.mode in ("all", "evaluate"):
+        evaluate(config, workdir)
+    if FLAGS.mode == "all":
+        extract_corners(config, workdir)
+    if FLAGS.mode == "extract":
+        if not FLAGS.arch:
+            raise ValueError("--mode=extract needs --arch: smallest, largest, JSON or a file")
+        extract_to(
+            config, workdir, FLAGS.arch, FLAGS.resolution, FLAGS.name, overwrite=FLAGS.overwrite
+        )
+
+
+def main(_: list[str]) -> None:
+    try:
+        if FLAGS.mode not in MODES:
+            raise ValueError(f"--mode={FLAGS.mode!r}: expected one of {', '.join(MODES)}")
+        if not FLAGS.workdir:
+            raise ValueError("--workdir is missing: for example --workdir=runs/digits")
+        workdir = Path(FLAGS.workdir)
+        if FLAGS.config is None:
+            config = workdir_lib.stored_config(workdir)
+        else:
+            config = from_dict(FLAGS.config.to_dict())
+            workdir_lib.claim(workdir, config)
+        run(config, workdir)
+    except (ValueError, FloatingPointError) as error:
+        fail(error)
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Parses the flags; what absl and ml_collections raise becomes one line too."""
+    try:
+        return FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        fail(error)
+
+
+def fail(error: Exception) -> None:
+    if "--traceback" in sys.argv:
+        raise error
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse)

@@ -1,0 +1,212 @@
+"""Checkpoints and saved networks; the only file that imports orbax."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+import orbax.checkpoint as ocp
+from jax.sharding import SingleDeviceSharding
+
+from ofa_jax.models import MobileNetV3, build_subnet, build_supernet
+from ofa_jax.space import SearchSpace
+
+Tree = Any
+SEAL = "sha256.json"
+
+# -- inside a run: state, data position and metadata in one step ----------------------------------
+
+
+def open_phase(workdir: Path, phase: str, keep: int) -> ocp.CheckpointManager:
+    """The checkpoints of one phase, of which the newest `keep` stay; close it when done."""
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=keep, create=True, cleanup_tmp_directories=True
+    )
+    return ocp.CheckpointManager(phase_directory(workdir, phase), options=options)
+
+
+def phase_directory(workdir: Path, phase: str) -> Path:
+    """Where a phase's checkpoints are."""
+    return (workdir / "checkpoints" / phase).absolute()
+
+
+def latest_step(workdir: Path, phase: str) -> int | None:
+    """The newest complete checkpoint of a phase, or None."""
+    directory = phase_directory(workdir, phase)
+    if not directory.is_dir():
+        return None
+    steps = [int(p.name) for p in directory.iterdir() if p.name.isdigit()]
+    return max(steps, default=None)
+
+
+def save_step(
+    manager: ocp.CheckpointManager,
+    step: int,
+    state: Tree,
+    iterator: grain.DatasetIterator,
+    metadata: Mapping[str, Any],
+) -> None:
+    """Saves one step, atomically; writing goes on while training does."""
+    finish_saves(manager)
+    manager.save(
+        step,
+        args=ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            data=grain.checkpoint.CheckpointSave(iterator),
+            metadata=ocp.args.JsonSave(dict(metadata)),
+        ),
+    )
+
+
+def finish_saves(manager: ocp.CheckpointManager) -> None:
+    """Waits until every save is on disk, and seals it with checksums."""
+    manager.wait_until_finished()
+    for step in manager.all_steps():
+        _seal(Path(manager.directory) / str(step))
+
+
+def restore_step(
+    workdir: Path, phase: str, step: int, like: Tree, iterator: grain.DatasetIterator | None
+) -> Tree:
+    """The state saved at `step`, with the shapes and shardings of `like`; moves `iterator` there.
+
+    Raises:
+      ValueError: the checkpoint is missing or cannot be read.
+    """
+    path = phase_directory(workdir, phase) / str(step)
+    items: dict[str, Any] = {"state": ocp.args.StandardRestore(_abstract(like))}
+    if iterator is not None:
+        items["data"] = grain.checkpoint.CheckpointRestore(iterator)
+    with ocp.CheckpointManager(path.parent) as manager:
+        return _readable(path, lambda: manager.restore(step, args=ocp.args.Composite(**items)))[
+            "state"
+        ]
+
+
+# -- for others: one directory a network ----------------------------------------------------------
+
+
+def save_network(directory: Path, variables: Tree, description: Mapping[str, Any]) -> None:
+    """Writes variables and their description (space, arch, ...), replacing `directory` at once."""
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        checkpointer.save(
+            directory.absolute(),
+            args=ocp.args.Composite(
+                variables=ocp.args.StandardSave(variables),
+                description=ocp.args.JsonSave(dict(description)),
+            ),
+            force=True,
+        )
+    _seal(directory)
+
+
+def load_supernet(directory: str | Path) -> tuple[SearchSpace, MobileNetV3, Tree]:
+    """Restores a trained supernet: `space, net, variables`. No configuration is needed.
+
+    Raises:
+      ValueError: the directory is missing, incomplete or not a supernet.
+    """
+    description = _description(Path(directory))
+    space = SearchSpace.from_dict(description["space"])
+    net = build_supernet(space)
+    return space, net, _load_variables(Path(directory), net, space.largest())
+
+
+def load_subnet(directory: str | Path) -> tuple[MobileNetV3, Tree]:
+    """Restores an extracted subnet: `subnet, variables`, ready for `subnet.apply`.
+
+    Raises:
+      ValueError: the directory is missing, incomplete or not a subnet.
+    """
+    network = Path(directory) / "orbax"
+    description = _description(network)
+    if "arch" not in description:
+        raise ValueError(f"{directory} holds no subnet: its description has no arch")
+    space = SearchSpace.from_dict(description["space"])
+    subnet = build_subnet(space, space.arch_from_dict(description["arch"]))
+    return subnet, _load_variables(network, subnet, None)
+
+
+def _description(directory: Path) -> dict[str, Any]:
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        items = ocp.args.Composite(description=ocp.args.JsonRestore())
+        found = _readable(directory, lambda: checkpointer.restore(directory.absolute(), items))
+    if not isinstance(found["description"], dict) or "space" not in found["description"]:
+        raise ValueError(f"{directory} holds no network: its description has no space")
+    return found["description"]
+
+
+def _load_variables(directory: Path, net: MobileNetV3, arch: Any) -> Tree:
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")
+    like = jax.eval_shape(net.init, jax.random.key(0), image, arch)
+    items = ocp.args.Composite(variables=ocp.args.StandardRestore(_abstract(like)))
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        found = _readable(directory, lambda: checkpointer.restore(directory.absolute(), items))
+    return found["variables"]
+
+
+def _abstract(like: Tree) -> Tree:
+    """Shapes, dtypes and shardings to restore into; the first local device where none is given."""
+    here = SingleDeviceSharding(jax.local_devices()[0])
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(
+            x.shape, x.dtype, sharding=getattr(x, "sharding", None) or here
+        ),
+        like,
+    )
+
+
+def _readable(path: Path, restore: Any) -> Any:
+    """Runs a restore and turns whatever the storage raises into one line that names the path."""
+    if not path.is_dir():
+        raise ValueError(f"no checkpoint at {path}")
+    _check_seal(path)
+    try:
+        return restore()
+    except Exception as error:  # tensorstore, zarr, JSON and orbax each raise their own
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"checkpoint {path} cannot be read: {reason}") from error
+
+
+# Orbax finds a missing file, not a changed one, and a damaged array makes it print pages; so
+# finished checkpoints carry checksums of their files, looked at before anything is restored.
+
+
+def _seal(directory: Path) -> None:
+    if not (directory / SEAL).exists():
+        write_json(directory / SEAL, _checksums(directory))
+
+
+def _check_seal(directory: Path) -> None:
+    if not (directory / SEAL).exists():  # killed between the save and its seal
+        return
+    expected = json.loads((directory / SEAL).read_text())
+    found = _checksums(directory)
+    for name in sorted({*expected, *found}):
+        if expected.get(name) != found.get(name):
+            state = "is altered or truncated" if name in found else "is missing"
+            raise ValueError(f"checkpoint {directory} cannot be read: its file {name} {state}")
+
+
+def _checksums(directory: Path) -> dict[str, str]:
+    checksums = {}
+    for path in sorted(p for p in directory.rglob("*") if p.is_file() and p.name != SEAL):
+        with path.open("rb") as file:
+            checksums[str(path.relative_to(directory))] = hashlib.file_digest(
+                file, "sha256"
+            ).hexdigest()
+    return checksums
+
+
+# -- small files ----------------------------------------------------------------------------------
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Writes JSON so that a reader sees the old file or the new one, never half of one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(data, indent=1) + "\n")
+    temporary.replace(path)
+

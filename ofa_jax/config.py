@@ -1,0 +1,194 @@
+"""The configuration of a run: frozen dataclasses, checked once at start.
+
+Files in `configs/` give an `ml_collections.ConfigDict`, so that `--config.x.y=value` overrides any
+field; `from_dict` turns it into a `Config`, and nothing deeper ever asks a dict.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from ofa_jax.space import SearchSpace, get_space
+from ofa_jax.train.losses import DISTILLATIONS
+from ofa_jax.train.phases import Phase, check_curriculum
+
+
+@dataclasses.dataclass(frozen=True)
+class SpaceConfig:
+    """Which search space: an id of `list_spaces()`, and fields of it to replace."""
+
+    name: str = "ofa_tiny_d123_e346_k357"
+    dropout: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which images, and how they reach the device.
+
+    `batch_size` images a step over all devices; one of `resolutions` (pixels) is drawn for every
+    batch; `held_out` training images are kept back for validation; training crops shift by up to
+    `shift` of the image's size; pixels in [0, 1] are normalised by `mean` and `std`.
+    """
+
+    name: str = "digits"
+    batch_size: int = 64
+    resolutions: tuple[int, ...] = (16,)
+    held_out: int = 180
+    shift: float = 0.125
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """The optimiser and the labels' smoothing (the reference's values), and checkpoints.
+
+    A checkpoint is written every `checkpoint_steps` steps and at the end of each phase; the
+    newest `checkpoint_keep` of a phase are kept.
+    """
+
+    momentum: float = 0.9
+    weight_decay: float = 3e-5
+    label_smoothing: float = 0.1
+    checkpoint_steps: int = 500
+    checkpoint_keep: int = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillConfig:
+    """What subnets learn from: `loss` "soft", "mse" or "alpha"; `source` "teacher" or "largest".
+
+    "teacher" is the frozen largest net of the first phase, "largest" the step's own largest net.
+    """
+
+    loss: str = "soft"
+    source: str = "teacher"
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    """The validation grid, and batch-norm calibration: `calibration_images` in batches."""
+
+    split: str = "test"
+    batch_size: int = 200
+    calibration_images: int = 2000
+    calibration_batch_size: int = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class ExtractConfig:
+    """The subnets that `--mode=all` extracts: names of corners of the space."""
+
+    archs: tuple[str, ...] = ("smallest", "largest")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One run. `curriculum` orders the names of `phases`; every random number follows `seed`."""
+
+    seed: int = 0
+    space: SpaceConfig = SpaceConfig()
+    data: DataConfig = DataConfig()
+    train: TrainConfig = TrainConfig()
+    distill: DistillConfig = DistillConfig()
+    curriculum: tuple[str, ...] = ()
+    phases: dict[str, Phase] = dataclasses.field(default_factory=dict, hash=False)
+    evaluate: EvaluateConfig = EvaluateConfig()
+    extract: ExtractConfig = ExtractConfig()
+
+    def __post_init__(self):
+        _one_of("distill.loss", self.distill.loss, tuple(DISTILLATIONS))
+        _one_of("distill.source", self.distill.source, ("teacher", "largest"))
+        _one_of("evaluate.split", self.evaluate.split, ("test", "held_out"))
+        for name in self.extract.archs:
+            _one_of("extract.archs", name, ("smallest", "largest"))
+        for name in self.curriculum:
+            _one_of("curriculum", name, tuple(self.phases))
+        if len(set(self.curriculum)) != len(self.curriculum):
+            raise ValueError(f"curriculum={self.curriculum}: a phase is named twice")
+        for field in ("data.batch_size", "train.checkpoint_steps", "train.checkpoint_keep",
+                      "evaluate.batch_size", "evaluate.calibration_images",
+                      "evaluate.calibration_batch_size", "data.resolutions"):  # fmt: skip
+            section, key = field.split(".")
+            value = getattr(getattr(self, section), key)
+            if not value or min(value if isinstance(value, tuple) else (value,)) < 1:
+                raise ValueError(f"{field}={value}: expected at least 1")
+        for field in ("mean", "std"):
+            if len(getattr(self.data, field)) != 3:
+                raise ValueError(f"data.{field}={getattr(self.data, field)}: expected 3 numbers")
+        check_curriculum(self.search_space(2), self.ordered_phases(), self.distill.source)
+
+    def search_space(self, num_classes: int) -> SearchSpace:
+        """The run's search space, for so many classes."""
+        return get_space(self.space.name, num_classes=num_classes, dropout=self.space.dropout)
+
+    def ordered_phases(self) -> list[tuple[str, Phase]]:
+        """The phases by name, in the order of the curriculum."""
+        return [(name, self.phases[name]) for name in self.curriculum]
+
+
+def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{field}={value!r}: expected one of {', '.join(allowed) or 'none'}")
+
+
+def defaults(**sections: Any) -> ml_collections.ConfigDict:
+    """A `ConfigDict` with every field of `Config`, and `sections` replacing what they name.
+
+    Raises:
+      ValueError: an unknown field or a wrong type, by its full name.
+    """
+    return ml_collections.ConfigDict(to_dict(from_dict(sections)))
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Plain data, as `config.json` holds it."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(data: Mapping[str, Any]) -> Config:
+    """Checks plain data and freezes it.
+
+    Raises:
+      ValueError: an unknown field, a wrong type or a value outside the allowed ones, by name.
+    """
+    return _build(Config, data, "")
+
+
+def _build(kind: Any, data: Any, path: str) -> Any:
+    """Converts plain `data` to the annotated type `kind`, naming `path` where it does not fit."""
+    if dataclasses.is_dataclass(kind):
+        return _build_dataclass(kind, data, path)
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple and isinstance(data, list | tuple):
+        return tuple(_build(args[0], v, f"{path}[{i}]") for i, v in enumerate(data))
+    if origin is dict and isinstance(data, Mapping):
+        return {k: _build(args[1], v, f"{path}.{k}") for k, v in data.items()}
+    if kind is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    if origin is None and isinstance(data, kind) and (kind is bool or not isinstance(data, bool)):
+        return data
+    expected = str(kind) if isinstance(kind, types.GenericAlias) else kind.__name__
+    raise ValueError(f"{path}={data!r}: expected {expected}")
+
+
+def _build_dataclass(kind: Any, data: Any, path: str) -> Any:
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{path}={data!r}: expected a group of fields")
+    types_of = typing.get_type_hints(kind)
+    prefix = f"{path}." if path else ""
+    for key in data:
+        if key not in types_of:
+            near = difflib.get_close_matches(key, types_of, n=1)
+            hint = f"; did you mean {prefix}{near[0]}?" if near else ""
+            raise ValueError(f"unknown field {prefix}{key}: expected {', '.join(types_of)}{hint}")
+    fields = {key: _build(types_of[key], value, prefix + key) for key, value in data.items()}
+    try:
+        return kind(**fields)
+    except ValueError as error:
+        raise ValueError(f"{prefix}{error}" if path else str(error)) from error

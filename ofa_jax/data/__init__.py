@@ -1,0 +1,1 @@
+"""Images: sources, transforms and the input pipeline."""

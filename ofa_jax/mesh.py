@@ -1,0 +1,34 @@
+"""Devices: one mesh axis, "data", over all of them; the state is replicated, batches are split."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+Tree = Any
+
+
+def data_mesh(batch_size: int) -> Mesh:
+    """A mesh of all devices.
+
+    Raises:
+      ValueError: a batch that does not divide by the number of devices.
+    """
+    devices = np.asarray(jax.devices())
+    if batch_size % devices.size:
+        raise ValueError(
+            f"data.batch_size={batch_size}: expected a multiple of the {devices.size} devices"
+        )
+    return Mesh(devices, ("data",))
+
+
+def replicate(mesh: Mesh, tree: Tree) -> Tree:
+    """A copy of the tree on every device."""
+    return jax.device_put(tree, NamedSharding(mesh, P()))
+
+
+def shard_batch(mesh: Mesh, batch: Tree) -> Tree:
+    """The batch split over the devices along its first axis."""
+    return jax.device_put(batch, NamedSharding(mesh, P("data")))

@@ -1,0 +1,112 @@
+"""What a run tells: JSON lines and TensorBoard for machines, a progress bar for people."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+LINE_SECONDS = 15.0  # between progress lines where there is no terminal
+
+
+class MetricsLog:
+    """Appends every figure to `metrics.jsonl` and `tb/`; a context manager.
+
+    On resume, what was logged after the checkpoint is dropped: those steps are done again.
+    """
+
+    def __init__(self, workdir: Path, step: int):
+        path = workdir / "metrics.jsonl"
+        kept = []
+        if path.exists():
+            kept = [line for line in path.read_text().splitlines(True) if _logged_by(line, step)]
+        temporary = path.with_name(".metrics.jsonl.tmp")
+        temporary.write_text("".join(kept))
+        temporary.replace(path)
+        self._file = path.open("a")
+        self._board = SummaryWriter(str(workdir / "tb"), purge_step=step + 1)
+
+    def write(self, step: int, values: Mapping[str, float], phase: str, group: str) -> None:
+        """Logs `values` of one step under `group`, such as "train" or "held_out"."""
+        record = {"step": step, "phase": phase, "group": group, "time": time.time(), **values}
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._board.add_scalar(f"{group}/{name}", value, step)
+
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(self, kind: type | None, error: object, trace: TracebackType | None) -> None:
+        self._file.close()
+        self._board.close()
+
+
+def _logged_by(line: str, step: int) -> bool:
+    try:
+        return json.loads(line)["step"] <= step
+    except (ValueError, KeyError):  # the half line of a killed run
+        return False
+
+
+class Progress:
+    """One phase's progress: images/s, loss, accuracy, time left in the phase and in the run.
+
+    `units` is the phase's work in subnet passes and `units_after` that of the phases behind it:
+    phases draw different numbers of subnets, so steps are no measure of time.
+    """
+
+    def __init__(self, name: str, first: int, total: int, units: float, units_after: float):
+        self._name, self._total = name, total
+        self._units, self._units_after = units, units_after
+        self._started = self._last_line = time.monotonic()
+        self._first = self._done = first
+        self._loss: float | None = None
+        self._accuracy = 0.0
+        self._tty = sys.stderr.isatty()
+        self._bar = tqdm(
+            total=total,
+            initial=first,
+            desc=name,
+            disable=not self._tty,
+            bar_format="{desc} {percentage:3.0f}% |{bar}| {n}/{total} {postfix}",
+        )
+
+    def update(self, images: int, loss: float, accuracy: float) -> None:
+        """One more step of `images` images with its mean loss and accuracy."""
+        keep = 0.95 if self._loss is not None else 0.0
+        self._loss = keep * (self._loss or 0.0) + (1 - keep) * loss
+        self._accuracy = keep * self._accuracy + (1 - keep) * accuracy
+        self._done += 1
+        text = self._text(images)
+        self._bar.set_postfix_str(text, refresh=False)
+        self._bar.update()
+        now = time.monotonic()
+        if not self._tty and now - self._last_line > LINE_SECONDS:
+            self._last_line = now
+            print(f"  {self._name} {self._done}/{self._total} steps, {text}", flush=True)
+
+    def close(self) -> float:
+        """Ends the bar; returns the phase's seconds."""
+        self._bar.close()
+        return time.monotonic() - self._started
+
+    def _text(self, images: int) -> str:
+        per_step = (time.monotonic() - self._started) / (self._done - self._first)
+        left = per_step * (self._total - self._done)
+        after = per_step * self._total / self._units * self._units_after
+        return (
+            f"{images / per_step:,.0f} images/s, loss {self._loss:.3f}, "
+            f"accuracy {self._accuracy:.1%}, {clock(left)} left, run {clock(left + after)}"
+        )
+
+
+def clock(seconds: float) -> str:
+    """Seconds as people read them: 0:42, 12:05 or 3:12:05."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

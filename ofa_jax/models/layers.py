@@ -1,0 +1,198 @@
+"""The layers of a once-for-all network; a `None` choice means the layer is not elastic."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from ofa_jax import elastic
+from ofa_jax.space import Block
+
+ACTIVATIONS = {"relu": jax.nn.relu, "h_swish": jax.nn.hard_swish}
+
+# The reference's init: normal with variance 2 / (k * k * output channels), depthwise ones too.
+he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+# PyTorch's default for the layers it leaves alone: uniform within 1 / sqrt(inputs).
+torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+class BatchNorm(nn.Module):
+    """Batch norm over `[batch, height, width, channels]` whose inactive channels are zero.
+
+    With `train`, batch statistics normalise, and the running ones of *active* channels move (by
+    PyTorch's unbiased variance); those of inactive channels never do. Where the collection
+    "moments" is mutable it receives the batch's mean, biased variance and the active channels:
+    calibration reads it.
+    """
+
+    eps: float = 1e-5
+    momentum: float = 0.9
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array | None, train: bool) -> jax.Array:
+        channels = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
+        var = self.variable("batch_stats", "var", jnp.ones, (channels,))
+        if not train:
+            return elastic.normalize(x, mean.value, var.value, scale, bias, self.eps, mask)
+        batch_mean, batch_var = elastic.batch_moments(x)
+        active = jnp.ones((channels,), bool) if mask is None else mask
+        if self.is_mutable_collection("moments"):
+            self.put_variable("moments", "mean", batch_mean)
+            self.put_variable("moments", "var", batch_var)
+            self.put_variable("moments", "active", active)
+        if self.is_mutable_collection("batch_stats") and not self.is_initializing():
+            count = x.size // channels
+            unbiased = batch_var * (count / max(count - 1, 1))
+            for running, batch in ((mean, batch_mean), (var, unbiased)):
+                moved = self.momentum * running.value + (1 - self.momentum) * batch
+                running.value = jnp.where(active, moved, running.value)
+        return elastic.normalize(x, batch_mean, batch_var, scale, bias, self.eps, mask)
+
+
+class ConvBN(nn.Module):
+    """Convolution without bias, symmetric padding k // 2, then masked batch norm, then `act`."""
+
+    features: int
+    kernel: int = 1
+    stride: int = 1
+    act: str | None = None
+    eps: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None, *, train: bool) -> jax.Array:
+        if self.kernel == 1:
+            x = Pointwise(self.features, name="conv")(x)
+        else:
+            pad = self.kernel // 2
+            x = nn.Conv(
+                self.features,
+                (self.kernel, self.kernel),
+                strides=self.stride,
+                padding=((pad, pad), (pad, pad)),
+                use_bias=False,
+                kernel_init=he_fan_out,
+                name="conv",
+            )(x)
+        x = BatchNorm(self.eps, name="bn")(x, mask, train)
+        return x if self.act is None else ACTIVATIONS[self.act](x)
+
+
+class Pointwise(nn.Module):
+    """1x1 convolution without bias."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        weight = self.param("kernel", he_fan_out, (x.shape[-1], self.features))
+        return elastic.pointwise_conv(x, weight)
+
+
+class DepthwiseBN(nn.Module):
+    """Depthwise convolution with an elastic kernel size, then masked batch norm and `act`."""
+
+    kernels: tuple[int, ...]
+    stride: int
+    act: str
+    eps: float
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, kernel: jax.Array | None, mask: jax.Array | None, train: bool
+    ) -> jax.Array:
+        largest = self.kernels[-1]
+        shape = (largest, largest, 1, x.shape[-1])
+        weight = DepthwiseWeight(self.kernels, shape, name="conv")(kernel)
+        x = elastic.depthwise_conv(x, weight, self.stride)
+        x = BatchNorm(self.eps, name="bn")(x, mask, train)
+        return ACTIVATIONS[self.act](x)
+
+
+class DepthwiseWeight(nn.Module):
+    """The depthwise filter and, where the kernel is elastic, its chain of transforms."""
+
+    kernels: tuple[int, ...]
+    shape: tuple[int, int, int, int]
+
+    @nn.compact
+    def __call__(self, kernel: jax.Array | None) -> jax.Array:
+        weight = self.param("kernel", he_fan_out, self.shape)
+        if len(self.kernels) == 1:
+            return weight
+        matrices = {}
+        for smaller, larger in zip(self.kernels, self.kernels[1:], strict=False):
+            name = elastic.matrix_name(larger, smaller)
+            matrices[name] = self.param(name, _identity, smaller * smaller)
+        assert kernel is not None
+        return elastic.elastic_kernel(weight, matrices, self.kernels, kernel)
+
+
+def _identity(_: Any, size: int) -> jax.Array:
+    return jnp.eye(size)
+
+
+class SqueezeExcite(nn.Module):
+    """Channel attention: pool, reduce to `squeeze`, ReLU, expand, hard sigmoid.
+
+    The squeeze units have biases, so inactive ones need a mask of their own. Inactive channels
+    of `x` are zero and stay so.
+    """
+
+    squeeze: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
+        pooled = x.mean((1, 2))
+        y = nn.Dense(self.squeeze, kernel_init=he_fan_out, name="reduce")(pooled)
+        y = jax.nn.relu(y)
+        if mask is not None:
+            y = jnp.where(mask[None, :], y, 0.0)
+        y = nn.Dense(x.shape[-1], kernel_init=he_fan_out, name="expand")(y)
+        return x * jax.nn.hard_sigmoid(y)[:, None, None, :]
+
+
+class MBConv(nn.Module):
+    """Inverted residual block: expand 1x1, depthwise k x k (+ SE), project 1x1, add.
+
+    `kernel` (index) and `expand` (index) are int32 scalars, `active` a boolean scalar; all `None`
+    in a subnet. An inactive block has no active channel at all, hence adds zero: the input passes
+    unchanged, every gradient of the block is exactly zero and no running statistic moves.
+    """
+
+    block: Block
+    eps: float
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        kernel: jax.Array | None,
+        expand: jax.Array | None,
+        active: jax.Array | None,
+        train: bool,
+    ) -> jax.Array:
+        block = self.block
+        mid, squeeze = block.mids[-1], max(block.squeezes, default=0)
+        mid_mask = squeeze_mask = out_mask = None
+        if expand is not None and active is not None:
+            mid_mask = active & elastic.prefix_mask(jnp.asarray(block.mids)[expand], mid)
+            out_mask = active & jnp.ones((block.width,), bool)
+            if squeeze:
+                widths = jnp.asarray(block.squeezes)
+                squeeze_mask = active & elastic.prefix_mask(widths[expand], squeeze)
+        y = x
+        if block.inverted:
+            y = ConvBN(mid, act=block.act, eps=self.eps, name="inverted_bottleneck")(
+                y, mid_mask, train=train
+            )
+        y = DepthwiseBN(block.kernels, block.stride, block.act, self.eps, name="depth_conv")(
+            y, kernel, mid_mask, train
+        )
+        if squeeze:
+            y = SqueezeExcite(squeeze, name="se")(y, squeeze_mask)
+        y = ConvBN(block.width, eps=self.eps, name="point_linear")(y, out_mask, train=train)
+        return x + y if block.residual else y

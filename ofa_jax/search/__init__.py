@@ -1,0 +1,1 @@
+"""Costs of archs, as pure functions of arrays; never imports the models."""

@@ -1,0 +1,1 @@
+"""Subnets of a trained supernet: calibrate, evaluate, extract."""

@@ -1,0 +1,149 @@
+"""Evaluation: subnets of the grid, each calibrated first, with what they cost."""
+
+import functools
+import itertools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ofa_jax import checkpoint
+from ofa_jax.config import Config, DataConfig
+from ofa_jax.data import pipeline
+from ofa_jax.data.sources import Dataset, load_dataset
+from ofa_jax.data.transforms import normalize_images
+from ofa_jax.models import MobileNetV3
+from ofa_jax.search.cost import macs, params
+from ofa_jax.space import Arch, Choices, SearchSpace
+from ofa_jax.subnets.calibrate import calibrate
+
+Tree = Any
+Row = dict[str, Any]
+
+
+def evaluate(config: Config, workdir: Path) -> list[Row]:
+    """Evaluates the trained supernet's grid, prints it and writes `evaluation.json`.
+
+    Raises:
+      ValueError: there is no trained supernet in `workdir`, or it cannot be read.
+    """
+    dataset = load_dataset(config.data.name, config.data.held_out)
+    space, net, variables = checkpoint.load_supernet(workdir / "supernet")
+    rows = evaluate_grid(net, variables, config, dataset, config.evaluate.split)
+    print(table(rows))
+    mean = sum(row["top1"] for row in rows) / len(rows)
+    print(f"mean top-1 {mean:.2%} on {config.evaluate.split}, each subnet calibrated")
+    result = {"space": space.name, "mean_top1": mean, "subnets": rows}
+    checkpoint.write_json(workdir / "evaluation.json", result)
+    return rows
+
+
+def evaluate_grid(
+    net: MobileNetV3,
+    variables: Tree,
+    config: Config,
+    dataset: Dataset,
+    split: str,
+    choices: Choices | None = None,
+) -> list[Row]:
+    """One row per subnet of the grid and resolution: name, arch, top1, loss, macs, params, ...
+
+    The grid is {smallest, largest} depth x expand x kernel of the open `choices` (default: all)
+    at the smallest and largest resolution. Source: FACTS section 7.
+    """
+    space, rows = net.space, []
+    for resolution in sorted({min(config.data.resolutions), max(config.data.resolutions)}):
+        images, batches = evaluation_data(config, dataset, split, resolution)
+        for name, arch in grid(space, choices).items():
+            stats = calibrate(net, variables, arch, images)
+            calibrated = {"params": variables["params"], "batch_stats": stats}
+            rows.append(
+                {
+                    "name": name,
+                    "arch": space.arch_to_dict(arch),
+                    "resolution": resolution,
+                    "split": split,
+                    **measure(net, calibrated, arch, batches, config.data),
+                    "macs": int(macs(space, arch, resolution)),
+                    "params": int(params(space, arch)),
+                }
+            )
+    return rows
+
+
+def grid(space: SearchSpace, choices: Choices | None = None) -> dict[str, Arch]:
+    """The corners of the open choices by name: "largest", "smallest" of the space, "d2-e6-k3"."""
+    opened = space.open_choices() if choices is None else choices
+    ends = [sorted({int(np.argmax(c)), len(c) - 1 - int(np.argmax(c[::-1]))}) for c in opened]
+    corners = {}
+    for kernel, expand, depth in itertools.product(*ends):
+        values = (space.depths[depth], space.expands[expand], space.kernels[kernel])
+        arch = space.arch_from_dict({"d": values[0], "e": values[1], "ks": values[2]})
+        corners[corner_name(space, *values)] = arch
+    return corners
+
+
+def corner_name(space: SearchSpace, depth: int, expand: int, kernel: int) -> str:
+    """The name of the subnet with these values everywhere."""
+    values, ends = (depth, expand, kernel), (space.depths, space.expands, space.kernels)
+    if values == tuple(choice[-1] for choice in ends):
+        return "largest"
+    if values == tuple(choice[0] for choice in ends):
+        return "smallest"
+    return f"d{depth}-e{expand}-k{kernel}"
+
+
+def evaluation_data(
+    config: Config, dataset: Dataset, split: str, resolution: int
+) -> tuple[list[jax.Array], list[pipeline.Batch]]:
+    """Normalised calibration images and the batches of a split, both at one resolution."""
+    images = pipeline.calibration_batches(
+        dataset.train,
+        config.data,
+        resolution,
+        config.evaluate.calibration_images,
+        config.evaluate.calibration_batch_size,
+    )
+    source = dataset.split(split)
+    batches = pipeline.evaluation_batches(source, resolution, config.evaluate.batch_size)
+    data = config.data
+    return [normalize_images(jnp.asarray(i), data.mean, data.std) for i in images], list(batches)
+
+
+def measure(
+    net: MobileNetV3,
+    variables: Tree,
+    arch: Arch | None,
+    batches: Iterable[pipeline.Batch],
+    data: DataConfig,
+) -> dict[str, float]:
+    """{"top1", "loss"} of one calibrated net: accuracy in [0, 1], mean cross-entropy in nats."""
+    sums = [_batch_sums(net, data, variables, arch, batch) for batch in batches]
+    correct, loss, count = (float(np.sum(s)) for s in zip(*jax.device_get(sums), strict=True))
+    return {"top1": correct / count, "loss": loss / count}
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _batch_sums(
+    net: MobileNetV3, data: DataConfig, variables: Tree, arch: Arch | None, batch: Any
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    logits = net.apply(variables, normalize_images(batch["image"], data.mean, data.std), arch)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
+    correct = logits.argmax(-1) == batch["label"]
+    weight = batch["weight"]
+    return (correct * weight).sum(), (losses * weight).sum(), weight.sum()
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as aligned text."""
+    lines = [f"{'subnet':<12} {'px':>4} {'top-1':>7} {'loss':>6} {'MACs':>9} {'params':>9}"]
+    for row in rows:
+        lines.append(
+            f"{row['name']:<12} {row['resolution']:>4} {row['top1']:>7.2%} {row['loss']:>6.3f}"
+            f" {row['macs'] / 1e6:>8.2f}M {row['params'] / 1e6:>8.3f}M"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,68 @@
+"""Extraction: a subnet of the supernet as a plain network with small arrays of its own."""
+
+from typing import Any
+
+import jax
+
+from ofa_jax import elastic
+from ofa_jax.models import MobileNetV3, build_subnet
+from ofa_jax.space import Arch, SearchSpace
+
+Tree = Any
+
+
+def extract(space: SearchSpace, variables: Tree, arch: Arch) -> tuple[MobileNetV3, Tree]:
+    """Cuts one subnet out of the supernet, without retraining.
+
+    Depthwise filters go through their kernel transforms once; everything else is the first
+    channels of the supernet's arrays. The statistics are the supernet's: calibrate the result
+    before use.
+
+    Args:
+      space: the supernet's space.
+      variables: {"params", "batch_stats"} of the supernet.
+      arch: one concrete arch.
+
+    Returns:
+      `(subnet, variables)`, for `subnet.apply(variables, images)`.
+
+    Raises:
+      ValueError: an arch or variables of another space.
+    """
+    subnet = build_subnet(space, arch)
+    shapes = jax.eval_shape(subnet.init, jax.random.key(0), _IMAGE)
+    sizes = {block.name: block.kernels[0] for block in subnet.blocks}
+    params = {
+        name: _with_kernel(space, tree, sizes[name]) if name in sizes else tree
+        for name, tree in variables["params"].items()
+    }
+    sources = {"params": params, "batch_stats": variables["batch_stats"]}
+    return subnet, jax.tree_util.tree_map_with_path(
+        lambda path, shape: _prefix(sources, path, shape.shape), shapes
+    )
+
+
+_IMAGE = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")
+
+
+def _with_kernel(space: SearchSpace, block: Tree, size: int) -> Tree:
+    """The block's parameters with its depthwise filter transformed to kernel `size`."""
+    conv = dict(block["depth_conv"]["conv"])
+    weight = elastic.transform_kernel(conv.pop("kernel"), conv, space.kernels, size)
+    depth_conv = {**block["depth_conv"], "conv": {"kernel": weight}}
+    return {**block, "depth_conv": depth_conv}
+
+
+def _prefix(sources: Tree, path: Any, shape: tuple[int, ...]) -> jax.Array:
+    """The leading `shape` of the supernet's array at `path`."""
+    array = sources
+    for entry in path:
+        if entry.key not in array:
+            raise ValueError(f"variables lack {jax.tree_util.keystr(path)}: not of this space")
+        array = array[entry.key]
+    if array.ndim != len(shape) or any(a < s for a, s in zip(array.shape, shape, strict=True)):
+        raise ValueError(
+            f"variables{jax.tree_util.keystr(path)} has shape {array.shape}: the space needs at"
+            f" least {shape}"
+        )
+    return array[tuple(slice(n) for n in shape)]

@@ -1,0 +1,172 @@
+"""The extraction command: one verified, calibrated subnet as a directory of its own."""
+
+import datetime
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ofa_jax import checkpoint
+from ofa_jax.config import Config
+from ofa_jax.data.sources import load_dataset
+from ofa_jax.data.transforms import normalize_images
+from ofa_jax.models import MobileNetV3
+from ofa_jax.search.cost import macs, params
+from ofa_jax.space import Arch, SearchSpace
+from ofa_jax.subnets.calibrate import calibrate
+from ofa_jax.subnets.evaluate import evaluation_data, measure
+from ofa_jax.subnets.extract import extract
+
+TOLERANCE = 1e-4  # of the largest logit, float32
+
+
+def extract_to(
+    config: Config,
+    workdir: Path,
+    arch_text: str,
+    resolution: int | None = None,
+    name: str = "",
+    overwrite: bool = False,
+) -> Path:
+    """Cuts one subnet out of the run's supernet and writes `subnets/<name>/`.
+
+    The subnet is calibrated on training images, compared with the masked supernet and measured on
+    the test split. The directory holds `orbax/` (for `load_subnet`), `arch.json` and `card.json`.
+
+    Args:
+      config: the run's configuration.
+      workdir: the run's directory.
+      arch_text: "largest", "smallest", a JSON object {"ks", "e", "d"}, or a file with one.
+      resolution: pixels; default the arch file's, else the largest the run was trained at.
+      name: directory name; default the word, the file's stem or a hash of the arch.
+      overwrite: whether an existing subnet of that name may be replaced.
+
+    Raises:
+      ValueError: a wrong arch, no supernet, an existing subnet, or logits that differ.
+    """
+    space, net, variables = checkpoint.load_supernet(workdir / "supernet")
+    arch, asked, default_name = read_arch(space, arch_text)
+    resolution = resolution or asked or max(config.data.resolutions)
+    directory = workdir / "subnets" / (name or default_name)
+    if directory.exists() and not overwrite:
+        raise ValueError(f"{directory} exists: give another --name, or --overwrite to replace it")
+
+    dataset = load_dataset(config.data.name, config.data.held_out)
+    images, batches = evaluation_data(config, dataset, "test", resolution)
+    stats = calibrate(net, variables, arch, images)
+    calibrated = {"params": variables["params"], "batch_stats": stats}
+    subnet, sub_variables = extract(space, calibrated, arch)
+    sample = normalize_images(batches[0]["image"], config.data.mean, config.data.std)
+    difference = check_equal(net, calibrated, arch, subnet, sub_variables, sample)
+    card = {
+        "name": directory.name,
+        "space": space.name,
+        "arch": space.arch_to_dict(arch),
+        "resolution": resolution,
+        "classes": list(dataset.class_names),
+        "test": measure(subnet, sub_variables, None, batches, config.data),
+        "macs": int(macs(space, arch, resolution)),
+        "params": int(params(space, arch)),
+        "preprocessing": {
+            "resize": [resolution, resolution],
+            "interpolation": "bilinear",
+            "scale": "pixels / 255",
+            "mean": list(config.data.mean),
+            "std": list(config.data.std),
+            "layout": "NHWC float32",
+        },
+        "calibration_images": sum(len(i) for i in images),
+        "largest_difference_from_supernet": difference,
+        "source": {"run": workdir.name, "dataset": config.data.name, "seed": config.seed},
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    write_subnet(directory, space, sub_variables, card)
+    print(
+        f"subnet {directory.name}: top-1 {card['test']['top1']:.2%} on test,"
+        f" {card['macs'] / 1e6:.2f}M MACs, {card['params'] / 1e6:.3f}M params,"
+        f" written to {directory}"
+    )
+    return directory
+
+
+def read_arch(space: SearchSpace, text: str) -> tuple[Arch, int | None, str]:
+    """Reads what `--arch` takes: the arch, its resolution where the JSON names one, and a name.
+
+    Raises:
+      ValueError: neither a word, a readable file nor JSON; or an arch outside the space.
+    """
+    corners = {"largest": space.largest, "smallest": space.smallest}
+    if text in corners:
+        return corners[text](), None, text
+    path, name = Path(text), ""
+    if not text.lstrip().startswith("{"):
+        if not path.is_file():
+            raise ValueError(
+                f"--arch={text!r}: expected 'largest', 'smallest', a JSON object or a file"
+            )
+        text, name = path.read_text(), path.stem
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"--arch={name or text!r} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"--arch={name or text!r}: expected an object with 'ks', 'e' and 'd'")
+    arch = space.arch_from_dict(values)
+    canonical = json.dumps(space.arch_to_dict(arch)).encode()
+    digest = hashlib.sha256(canonical).hexdigest()[:8]
+    resolution = values.get("resolution")
+    if resolution is not None and (not isinstance(resolution, int) or resolution < 1):
+        raise ValueError(f"arch['resolution']={resolution!r}: expected pixels")
+    return arch, resolution, name if name and name != "arch" else f"arch-{digest}"
+
+
+def check_equal(
+    net: MobileNetV3,
+    variables: Any,
+    arch: Arch,
+    subnet: MobileNetV3,
+    sub_variables: Any,
+    images: jax.Array,
+) -> float:
+    """The largest difference between supernet's and subnet's logits, over the largest logit.
+
+    Raises:
+      ValueError: it is above `TOLERANCE`.
+    """
+    masked = np.asarray(jax.jit(net.apply)(variables, images, arch))
+    small = np.asarray(jax.jit(subnet.apply)(sub_variables, images))
+    difference = float(np.abs(masked - small).max() / np.abs(masked).max())
+    if not difference <= TOLERANCE:
+        raise ValueError(
+            f"the subnet's logits differ from the supernet's by {difference:.1e} of the largest:"
+            f" expected at most {TOLERANCE:.0e}"
+        )
+    return difference
+
+
+def write_subnet(directory: Path, space: SearchSpace, variables: Any, card: dict) -> None:
+    """Writes a subnet's directory, complete or not at all."""
+    temporary = directory.with_name(f".{directory.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    description = {"space": space.to_dict(), "arch": card["arch"]}
+    checkpoint.save_network(temporary / "orbax", variables, description)
+    arch = {**card["arch"], "resolution": card["resolution"]}
+    checkpoint.write_json(temporary / "arch.json", arch)
+    checkpoint.write_json(temporary / "card.json", card)
+    if directory.exists():
+        shutil.rmtree(directory)
+    temporary.rename(directory)
+
+
+def extract_corners(config: Config, workdir: Path) -> None:
+    """Extracts the subnets that the config names, except those that are there already."""
+    for name in config.extract.archs:
+        if (workdir / "subnets" / name).exists():
+            print(f"subnet {name} is there: {workdir / 'subnets' / name}")
+        else:
+            extract_to(config, workdir, name)

@@ -1,0 +1,1 @@
+"""Training by progressive shrinking: phases, losses, the step and the loop."""

@@ -1,0 +1,235 @@
+"""The training loop: phase after phase, resumable at any step."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grain
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from ofa_jax import checkpoint, mesh
+from ofa_jax.config import Config
+from ofa_jax.data.pipeline import train_batches
+from ofa_jax.data.sources import Dataset, load_dataset
+from ofa_jax.metrics import MetricsLog, Progress, clock
+from ofa_jax.models import MobileNetV3, build_supernet
+from ofa_jax.subnets.evaluate import evaluate_grid
+from ofa_jax.train.phases import Phase, phase_data
+from ofa_jax.train.sort_width import sort_width
+from ofa_jax.train.step import TrainState, init_state, train_step
+
+Tree = Any
+
+
+class Leg(NamedTuple):
+    """A phase's place in the run: steps `first` to `end`, numbered through the whole run."""
+
+    name: str
+    phase: Phase
+    first: int
+    end: int
+
+    @property
+    def units(self) -> float:
+        """The work in subnet passes (forward and backward); a teacher's forward is a third."""
+        per_step = self.phase.subnets + (1 / 3 if self.phase.distill else 0)
+        return per_step * (self.end - self.first)
+
+
+class Run(NamedTuple):
+    """What stays the same from the first step to the last."""
+
+    config: Config
+    workdir: Path
+    dataset: Dataset
+    net: MobileNetV3
+    devices: Mesh
+    legs: list[Leg]
+
+
+# The compiled steps by (resolution, subnets per step).
+Programs = dict[tuple[int, int], jax.stages.Compiled]
+
+
+def train(config: Config, workdir: Path) -> None:
+    """Trains the supernet by the config's curriculum and writes `supernet/`.
+
+    Run again, it continues behind the newest checkpoint, and does nothing where all is done.
+
+    Raises:
+      ValueError: a broken checkpoint, or a config that does not fit the data or the devices.
+      FloatingPointError: the loss is not finite; the last good checkpoint is kept.
+    """
+    dataset = load_dataset(config.data.name, config.data.held_out)
+    legs = plan(config, len(dataset.train))
+    newest = newest_checkpoint(workdir, legs)
+    if newest == (len(legs) - 1, legs[-1].end) and (workdir / "supernet").is_dir():
+        print(f"training is complete: {legs[-1].end} steps, {workdir / 'supernet'}")
+        return
+    net = build_supernet(config.search_space(len(dataset.class_names)))
+    devices = mesh.data_mesh(config.data.batch_size)
+    run = Run(config, workdir, dataset, net, devices, legs)
+    iterator = train_batches(dataset.train, config.data, config.seed)
+    state = mesh.replicate(devices, init_state(config, init_variables(net, config), 0))
+    start = 0
+    if newest is not None:
+        start, step = newest
+        state = checkpoint.restore_step(workdir, legs[start].name, step, state, iterator)
+        print(f"resumed phase {legs[start].name!r} at step {step} of {legs[-1].end}", flush=True)
+        start += step == legs[start].end
+    programs: Programs = {}
+    with MetricsLog(workdir, int(state.step)) as log:
+        for index in range(start, len(legs)):
+            state = train_leg(run, index, state, iterator, programs, log)
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    description = {"space": net.space.to_dict(), "step": int(state.step), "seed": config.seed}
+    checkpoint.save_network(workdir / "supernet", variables, description)
+    compiled = ", ".join(f"{r} px x {n} a step" for r, n in programs) or "nothing left to train"
+    print(f"training step compiled {len(programs)} times: {compiled}")
+    print(f"supernet written to {workdir / 'supernet'}")
+
+
+def plan(config: Config, images: int) -> list[Leg]:
+    """The curriculum as steps, for so many training images."""
+    legs, first = [], 0
+    for name, phase in config.ordered_phases():
+        end = first + phase.steps(images, config.data.batch_size)
+        legs.append(Leg(name, phase, first, end))
+        first = end
+    return legs
+
+
+def newest_checkpoint(workdir: Path, legs: list[Leg]) -> tuple[int, int] | None:
+    """(index of the phase, step) of the run's newest checkpoint, or None."""
+    for index in reversed(range(len(legs))):
+        step = checkpoint.latest_step(workdir, legs[index].name)
+        if step is not None:
+            return index, step
+    return None
+
+
+def init_variables(net: MobileNetV3, config: Config) -> Tree:
+    """Freshly drawn variables of the supernet."""
+    image = jnp.zeros((1, config.data.resolutions[0], config.data.resolutions[0], 3))
+    return jax.jit(net.init)(jax.random.key(config.seed), image, net.space.largest())
+
+
+def train_leg(
+    run: Run,
+    index: int,
+    state: TrainState,
+    iterator: grain.DatasetIterator,
+    programs: Programs,
+    log: MetricsLog,
+) -> TrainState:
+    """Trains one phase from `state` to its end, saving checkpoints, and validates its corners."""
+    leg, batch_size = run.legs[index], run.config.data.batch_size
+    if int(state.step) == leg.first and index > 0:
+        state = begin_phase(run, leg, state)
+    teacher = mesh.replicate(run.devices, teacher_variables(run, index, state))
+    data = phase_data(leg.phase, run.net.space, leg.first, len(run.dataset.train), batch_size)
+    data = mesh.replicate(run.devices, data)
+    after = sum(later.units for later in run.legs[index + 1 :])
+    done = int(state.step) - leg.first
+    progress = Progress(leg.name, done, leg.end - leg.first, leg.units, after)
+    pending: tuple[int, Tree] | None = None
+    train_config = run.config.train
+
+    def settle() -> None:
+        """Fetches the metrics of the step before: the device is already at the next one."""
+        if pending is not None:
+            values = check_finite(leg, *pending)
+            log.write(pending[0], values, leg.name, "train")
+            progress.update(batch_size, values["loss"], values["accuracy"])
+
+    with checkpoint.open_phase(run.workdir, leg.name, train_config.checkpoint_keep) as manager:
+        for step in range(int(state.step) + 1, leg.end + 1):
+            batch = mesh.shard_batch(run.devices, next(iterator))
+            program = compiled_step(run, programs, leg.phase.subnets, state, teacher, data, batch)
+            state, metrics = program(state, teacher, data, batch)
+            settle()
+            pending = (step, metrics)
+            if step == leg.end or (step - leg.first) % train_config.checkpoint_steps == 0:
+                settle()  # never save a state that is not finite
+                pending = None
+                checkpoint.save_step(manager, step, state, iterator, {"phase": leg.name})
+        checkpoint.finish_saves(manager)
+    seconds = progress.close()
+    validate(run, leg, state, seconds, log)
+    return state
+
+
+def begin_phase(run: Run, leg: Leg, state: TrainState) -> TrainState:
+    """The state a phase starts from: the last one's variables, widths sorted, fresh optimiser."""
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    if leg.phase.sort_width:
+        variables = sort_width(run.net.space, variables, leg.phase)
+    return mesh.replicate(run.devices, init_state(run.config, variables, leg.first))
+
+
+def teacher_variables(run: Run, index: int, like: TrainState) -> Tree:
+    """The largest net as the first phase left it; zeros for a phase that has no teacher."""
+    if not run.legs[index].phase.distill or run.config.distill.source != "teacher":
+        zeros = jax.tree.map(jnp.zeros_like, like)
+        return {"params": zeros.params, "batch_stats": zeros.batch_stats}
+    first = run.legs[0]
+    trained = checkpoint.restore_step(run.workdir, first.name, first.end, like, None)
+    return {"params": trained.params, "batch_stats": trained.batch_stats}
+
+
+def compiled_step(
+    run: Run, programs: Programs, subnets: int, *arguments: Any
+) -> jax.stages.Compiled:
+    """The step's program for this resolution and number of subnets, compiled at first use.
+
+    Compiled ahead of time, it refuses other shapes: a silent recompilation cannot happen.
+    """
+    resolution = arguments[-1]["image"].shape[1]
+    if (resolution, subnets) not in programs:
+        started = time.monotonic()
+
+        def step(state: TrainState, teacher: Tree, phase: Any, batch: Tree) -> Any:
+            return train_step(run.net, run.config, subnets, state, teacher, phase, batch)
+
+        programs[resolution, subnets] = jax.jit(step, donate_argnums=0).lower(*arguments).compile()
+        print(
+            f"compiled the training step: {resolution} px, {subnets} subnets a step,"
+            f" {time.monotonic() - started:.0f} s",
+            flush=True,
+        )
+    return programs[resolution, subnets]
+
+
+def check_finite(leg: Leg, step: int, metrics: Tree) -> dict[str, float]:
+    """The metrics on the host.
+
+    Raises:
+      FloatingPointError: one of them is not finite, naming phase and step.
+    """
+    values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+    wrong = [name for name, value in values.items() if not math.isfinite(value)]
+    if wrong:
+        raise FloatingPointError(
+            f"{wrong[0]} is {values[wrong[0]]} in phase {leg.name!r} at step {step}:"
+            f" lower phases.{leg.name}.lr={leg.phase.lr} or lengthen its warm-up;"
+            " the last checkpoint is kept"
+        )
+    return values
+
+
+def validate(run: Run, leg: Leg, state: TrainState, seconds: float, log: MetricsLog) -> None:
+    """Prints and logs the held-out accuracy of the phase's own corner subnets."""
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    choices = leg.phase.choices(run.net.space)
+    rows = evaluate_grid(run.net, variables, run.config, run.dataset, "held_out", choices)
+    values = {f"top1/{row['name']}_{row['resolution']}": row["top1"] for row in rows}
+    log.write(leg.end, values, leg.name, "held_out")
+    worst, mean = min(row["top1"] for row in rows), sum(row["top1"] for row in rows) / len(rows)
+    print(
+        f"phase {leg.name}: {leg.end - leg.first} steps in {clock(seconds)},"
+        f" held-out top-1 mean {mean:.2%}, worst {worst:.2%} of {len(rows)} subnets",
+        flush=True,
+    )

@@ -1,0 +1,144 @@
+"""The curriculum: what each phase opens, for how long, at which rate.
+
+Progressive shrinking trains the largest net first, then opens kernel size, depth and expand ratio
+one after the other, each phase starting from the one before and distilling from the largest net.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ofa_jax import space as space_lib
+from ofa_jax.space import Arch, Choices, SearchSpace
+
+DRAWS = ("random", "sandwich")
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """One stage of the curriculum.
+
+    Attributes:
+      kernels, expands, depths: the open choices; empty opens all of the space's.
+      subnets: how many subnets are drawn for each batch; their gradients are summed.
+      draw: "random", each independently, or "sandwich", the largest and the smallest open net
+        and the rest at random.
+      epochs: length in passes over the training images, without the warm-up.
+      warmup_epochs: passes during which the rate rises linearly from `warmup_lr` to `lr`.
+      lr: learning rate after the warm-up; a cosine takes it to 0 at the end of the phase.
+      warmup_lr: learning rate the warm-up starts from (the reference: the rate of one worker).
+      distill: weight of the distillation term; 0 trains on labels alone.
+      sort_width: whether to sort the middle channels by importance before the phase starts.
+    """
+
+    kernels: tuple[int, ...] = ()
+    expands: tuple[int, ...] = ()
+    depths: tuple[int, ...] = ()
+    subnets: int = 1
+    draw: str = "random"
+    epochs: float = 1.0
+    warmup_epochs: float = 0.0
+    lr: float = 0.03
+    warmup_lr: float = 0.0
+    distill: float = 1.0
+    sort_width: bool = False
+
+    def __post_init__(self):
+        if self.draw not in DRAWS:
+            raise ValueError(f"draw={self.draw!r}: expected one of {', '.join(DRAWS)}")
+        fewest = 2 if self.draw == "sandwich" else 1
+        if self.subnets < fewest:
+            raise ValueError(f"subnets={self.subnets}: draw={self.draw!r} needs at least {fewest}")
+        for field in ("epochs", "warmup_epochs", "lr", "warmup_lr", "distill"):
+            value = getattr(self, field)
+            if not math.isfinite(value) or value < 0:
+                raise ValueError(f"{field}={value}: expected a number of at least 0")
+
+    def choices(self, space: SearchSpace) -> Choices:
+        """The open choices as arrays; `ValueError` where the space lacks one of them."""
+        return space.open_choices(self.kernels or None, self.expands or None, self.depths or None)
+
+    def steps(self, images: int, batch_size: int) -> int:
+        """How many steps the phase has, warm-up included, on so many training images."""
+        return max(1, round((self.epochs + self.warmup_epochs) * (images // batch_size)))
+
+    def only_largest(self, space: SearchSpace) -> bool:
+        """Whether the largest net is the only one open."""
+        return (
+            self.kernels == space.kernels[-1:]
+            and self.expands == space.expands[-1:]
+            and self.depths == space.depths[-1:]
+        )
+
+
+class PhaseData(NamedTuple):
+    """What the compiled step reads of a phase: all data, so no phase needs its own program."""
+
+    choices: Choices
+    sandwich: jax.Array  # bool
+    distill: jax.Array  # float32
+    lr: jax.Array  # float32
+    warmup_lr: jax.Array  # float32
+    first_step: jax.Array  # int32, the run's step at which the phase begins
+    warmup_steps: jax.Array  # int32
+    steps: jax.Array  # int32, warm-up included
+
+
+def phase_data(
+    phase: Phase, space: SearchSpace, first_step: int, images: int, batch_size: int
+) -> PhaseData:
+    """The phase as arrays, for a run of `batch_size` images a step out of `images`."""
+    return PhaseData(
+        choices=phase.choices(space),
+        sandwich=jnp.asarray(phase.draw == "sandwich"),
+        distill=jnp.float32(phase.distill),
+        lr=jnp.float32(phase.lr),
+        warmup_lr=jnp.float32(phase.warmup_lr),
+        first_step=jnp.int32(first_step),
+        warmup_steps=jnp.int32(round(phase.warmup_epochs * (images // batch_size))),
+        steps=jnp.int32(phase.steps(images, batch_size)),
+    )
+
+
+def learning_rate(phase: PhaseData, step: jax.Array) -> jax.Array:
+    """The rate at a step of the run: linear warm-up, then cosine to 0 (FACTS: the reference's)."""
+    done = (step - phase.first_step).astype(jnp.float32)
+    warmup = phase.warmup_steps.astype(jnp.float32)
+    rising = phase.warmup_lr + (phase.lr - phase.warmup_lr) * (done + 1) / jnp.maximum(warmup, 1)
+    share = (done - warmup) / jnp.maximum(phase.steps.astype(jnp.float32) - warmup, 1)
+    falling = 0.5 * phase.lr * (1 + jnp.cos(jnp.pi * share))
+    return jnp.where(done < warmup, rising, falling)
+
+
+def draw_archs(space: SearchSpace, phase: PhaseData, key: jax.Array, subnets: int) -> Arch:
+    """The archs of one step, stacked `[subnets, ...]`, drawn by the phase's rule."""
+    archs = jax.vmap(space.sample, (0, None))(jax.random.split(key, subnets), phase.choices)
+    if subnets == 1:
+        return archs
+    ends = space_lib.stack([space.largest(phase.choices), space.smallest(phase.choices)])
+    with_ends = jax.tree.map(lambda a, b: jnp.concatenate([b, a[2:]]), archs, ends)
+    return jax.tree.map(lambda a, b: jnp.where(phase.sandwich, b, a), archs, with_ends)
+
+
+def check_curriculum(space: SearchSpace, phases: Sequence[tuple[str, Phase]], source: str) -> None:
+    """Raises `ValueError`, naming the phase, for choices the space lacks or a missing teacher."""
+    if not phases:
+        raise ValueError("curriculum=(): expected the names of one phase or more")
+    for name, phase in phases:
+        try:
+            phase.choices(space)
+        except ValueError as error:
+            raise ValueError(f"phases.{name}.{error}") from error
+    first_name, first = phases[0]
+    taught = [name for name, phase in phases if phase.distill > 0]
+    if source == "teacher" and taught and (first.distill > 0 or not first.only_largest(space)):
+        raise ValueError(
+            f"phases.{first_name}: phase {taught[0]!r} distils from a teacher, so the first phase"
+            f" must train the largest net alone, with distill=0, kernels={space.kernels[-1:]},"
+            f" expands={space.expands[-1:]} and depths={space.depths[-1:]}"
+            " (or set distill.source='largest')"
+        )
