@@ -7,7 +7,7 @@ it stopped and does nothing where all is done.
 import sys
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from ofa_jax import workdir as workdir_lib
@@ -48,6 +48,8 @@ def run(config: Config, workdir: Path) -> None:
 
 
 def main(_: list[str]) -> None:
+    if not FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # orbax tells every step of every save otherwise
     try:
         if FLAGS.mode not in MODES:
             raise ValueError(f"--mode={FLAGS.mode!r}: expected one of {', '.join(MODES)}")
@@ -58,7 +60,7 @@ def main(_: list[str]) -> None:
             config = workdir_lib.stored_config(workdir)
         else:
             config = from_dict(FLAGS.config.to_dict())
-            workdir_lib.claim(workdir, config)
+            workdir_lib.check(workdir, config)
         run(config, workdir)
     except (ValueError, FloatingPointError) as error:
         fail(error)

@@ -13,17 +13,29 @@ from typing import Any
 
 import ml_collections
 
-from ofa_jax.space import SearchSpace, get_space
+from ofa_jax.space import SearchSpace, Stage, get_space
 from ofa_jax.train.losses import DISTILLATIONS
 from ofa_jax.train.phases import Phase, check_curriculum
 
 
 @dataclasses.dataclass(frozen=True)
 class SpaceConfig:
-    """Which search space: an id of `list_spaces()`, and fields of it to replace."""
+    """Which search space: an id of `list_spaces()`, and what to replace in it.
+
+    The fields are those of `SearchSpace`; 0 or () keeps the named space's own value.
+    """
 
     name: str = "ofa_tiny_d123_e346_k357"
     dropout: float = 0.1
+    stem: int = 0
+    stem_stride: int = 0
+    first: int = 0
+    stages: tuple[Stage, ...] = ()
+    head: int = 0
+    features: int = 0
+    kernels: tuple[int, ...] = ()
+    expands: tuple[int, ...] = ()
+    depths: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +137,9 @@ class Config:
 
     def search_space(self, num_classes: int) -> SearchSpace:
         """The run's search space, for so many classes."""
-        return get_space(self.space.name, num_classes=num_classes, dropout=self.space.dropout)
+        given = {f.name: getattr(self.space, f.name) for f in dataclasses.fields(self.space)}
+        replaced = {name: value for name, value in given.items() if value or name == "dropout"}
+        return get_space(**replaced, num_classes=num_classes)
 
     def ordered_phases(self) -> list[tuple[str, Phase]]:
         """The phases by name, in the order of the curriculum."""

@@ -1,5 +1,6 @@
 """Devices: one mesh axis, "data", over all of them; the state is replicated, batches are split."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,18 +11,18 @@ from jax.sharding import PartitionSpec as P
 Tree = Any
 
 
-def data_mesh(batch_size: int) -> Mesh:
-    """A mesh of all devices.
+def data_mesh(batch_size: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh of the given devices, by default all there are.
 
     Raises:
       ValueError: a batch that does not divide by the number of devices.
     """
-    devices = np.asarray(jax.devices())
-    if batch_size % devices.size:
+    chips = np.asarray(jax.devices() if devices is None else devices)
+    if batch_size % chips.size:
         raise ValueError(
-            f"data.batch_size={batch_size}: expected a multiple of the {devices.size} devices"
+            f"data.batch_size={batch_size}: expected a multiple of the {chips.size} devices"
         )
-    return Mesh(devices, ("data",))
+    return Mesh(chips, ("data",))
 
 
 def replicate(mesh: Mesh, tree: Tree) -> Tree:

@@ -63,7 +63,7 @@ class Progress:
     def __init__(self, name: str, first: int, total: int, units: float, units_after: float):
         self._name, self._total = name, total
         self._units, self._units_after = units, units_after
-        self._started = self._last_line = time.monotonic()
+        self._opened = self._started = self._last_line = time.monotonic()
         self._first = self._done = first
         self._loss: float | None = None
         self._accuracy = 0.0
@@ -82,9 +82,12 @@ class Progress:
         self._loss = keep * (self._loss or 0.0) + (1 - keep) * loss
         self._accuracy = keep * self._accuracy + (1 - keep) * accuracy
         self._done += 1
+        if self._done == self._first + 1:  # the first step compiles: no measure of the others
+            self._first, self._started = self._done, time.monotonic()
+            return
         text = self._text(images)
         self._bar.set_postfix_str(text, refresh=False)
-        self._bar.update()
+        self._bar.update(self._done - self._bar.n)
         now = time.monotonic()
         if not self._tty and now - self._last_line > LINE_SECONDS:
             self._last_line = now
@@ -93,7 +96,7 @@ class Progress:
     def close(self) -> float:
         """Ends the bar; returns the phase's seconds."""
         self._bar.close()
-        return time.monotonic() - self._started
+        return time.monotonic() - self._opened
 
     def _text(self, images: int) -> str:
         per_step = (time.monotonic() - self._started) / (self._done - self._first)

@@ -8,22 +8,25 @@ from ofa_jax import checkpoint
 from ofa_jax.config import Config, from_dict, to_dict
 
 
-def claim(workdir: Path, config: Config) -> None:
-    """Makes `workdir` and writes `config.json`, or checks that it belongs to this config.
-
-    Raises:
-      ValueError: it belongs to another config, naming the fields that differ, or is unwritable.
-    """
+def check(workdir: Path, config: Config) -> None:
+    """Raises `ValueError`, naming the fields, if `workdir` belongs to another config."""
     path = workdir / "config.json"
-    ours = json.loads(json.dumps(to_dict(config)))
     if path.exists():
-        different = _differences(ours, _read(path))
+        different = _differences(_plain(config), _read(path))
         if different:
             raise ValueError(f"{workdir} belongs to another config: {'; '.join(different[:3])}")
-        return
+
+
+def claim(workdir: Path, config: Config) -> None:
+    """Makes `workdir` and writes its `config.json`.
+
+    Raises:
+      ValueError: it belongs to another config or cannot be written.
+    """
+    check(workdir, config)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_json(path, ours)
+        checkpoint.write_json(workdir / "config.json", _plain(config))
     except OSError as error:
         raise ValueError(f"workdir {workdir} cannot be written: {error.strerror}") from error
 
@@ -38,6 +41,10 @@ def stored_config(workdir: Path) -> Config:
     if not path.is_file():
         raise ValueError(f"{path} does not exist: give --config, for example configs/digits.py")
     return from_dict(_read(path))
+
+
+def _plain(config: Config) -> dict[str, Any]:
+    return json.loads(json.dumps(to_dict(config)))  # tuples become lists, as in the file
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import numpy as np
 
 from ofa_jax import elastic
 from ofa_jax.models import MobileNetV3, build_subnet
@@ -32,14 +33,17 @@ def extract(space: SearchSpace, variables: Tree, arch: Arch) -> tuple[MobileNetV
     subnet = build_subnet(space, arch)
     shapes = jax.eval_shape(subnet.init, jax.random.key(0), _IMAGE)
     sizes = {block.name: block.kernels[0] for block in subnet.blocks}
+    # On the host: slicing on the device would compile one small program per new shape.
+    variables = jax.tree.map(np.asarray, jax.device_get(variables))
     params = {
         name: _with_kernel(space, tree, sizes[name]) if name in sizes else tree
         for name, tree in variables["params"].items()
     }
     sources = {"params": params, "batch_stats": variables["batch_stats"]}
-    return subnet, jax.tree_util.tree_map_with_path(
+    sliced = jax.tree_util.tree_map_with_path(
         lambda path, shape: _prefix(sources, path, shape.shape), shapes
     )
+    return subnet, jax.device_put(sliced)
 
 
 _IMAGE = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")
@@ -53,7 +57,7 @@ def _with_kernel(space: SearchSpace, block: Tree, size: int) -> Tree:
     return {**block, "depth_conv": depth_conv}
 
 
-def _prefix(sources: Tree, path: Any, shape: tuple[int, ...]) -> jax.Array:
+def _prefix(sources: Tree, path: Any, shape: tuple[int, ...]) -> np.ndarray:
     """The leading `shape` of the supernet's array at `path`."""
     array = sources
     for entry in path:

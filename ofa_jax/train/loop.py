@@ -20,6 +20,7 @@ from ofa_jax.subnets.evaluate import evaluate_grid
 from ofa_jax.train.phases import Phase, phase_data
 from ofa_jax.train.sort_width import sort_width
 from ofa_jax.train.step import TrainState, init_state, train_step
+from ofa_jax.workdir import claim
 
 Tree = Any
 
@@ -73,6 +74,7 @@ def train(config: Config, workdir: Path) -> None:
     devices = mesh.data_mesh(config.data.batch_size)
     run = Run(config, workdir, dataset, net, devices, legs)
     iterator = train_batches(dataset.train, config.data, config.seed)
+    claim(workdir, config)  # only now: a config that does not fit its data leaves no trace
     state = mesh.replicate(devices, init_state(config, init_variables(net, config), 0))
     start = 0
     if newest is not None:
@@ -133,33 +135,35 @@ def train_leg(
     data = phase_data(leg.phase, run.net.space, leg.first, len(run.dataset.train), batch_size)
     data = mesh.replicate(run.devices, data)
     after = sum(later.units for later in run.legs[index + 1 :])
-    done = int(state.step) - leg.first
-    progress = Progress(leg.name, done, leg.end - leg.first, leg.units, after)
-    pending: tuple[int, Tree] | None = None
+    progress = Progress(leg.name, int(state.step) - leg.first, leg.end - leg.first, leg.units, after)
+    previous: tuple[int, Tree] | None = None
     train_config = run.config.train
-
-    def settle() -> None:
-        """Fetches the metrics of the step before: the device is already at the next one."""
-        if pending is not None:
-            values = check_finite(leg, *pending)
-            log.write(pending[0], values, leg.name, "train")
-            progress.update(batch_size, values["loss"], values["accuracy"])
-
     with checkpoint.open_phase(run.workdir, leg.name, train_config.checkpoint_keep) as manager:
         for step in range(int(state.step) + 1, leg.end + 1):
             batch = mesh.shard_batch(run.devices, next(iterator))
             program = compiled_step(run, programs, leg.phase.subnets, state, teacher, data, batch)
             state, metrics = program(state, teacher, data, batch)
-            settle()
-            pending = (step, metrics)
+            # The device is at this step already while the host looks at the one before.
+            if previous is not None:
+                record(run, leg, log, progress, *previous)
+            previous = (step, metrics)
             if step == leg.end or (step - leg.first) % train_config.checkpoint_steps == 0:
-                settle()  # never save a state that is not finite
-                pending = None
+                record(run, leg, log, progress, *previous)  # never save what is not finite
+                previous = None
                 checkpoint.save_step(manager, step, state, iterator, {"phase": leg.name})
         checkpoint.finish_saves(manager)
-    seconds = progress.close()
-    validate(run, leg, state, seconds, log)
+    validate(run, leg, state, progress.close(), log)
     return state
+
+
+def record(
+    run: Run, leg: Leg, log: MetricsLog, progress: Progress, step: int, metrics: Tree
+) -> None:
+    """Logs and shows one step's metrics; raises `FloatingPointError` if one is not finite."""
+    values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+    check_finite(leg, step, values)
+    log.write(step, values, leg.name, "train")
+    progress.update(run.config.data.batch_size, values["loss"], values["accuracy"])
 
 
 def begin_phase(run: Run, leg: Leg, state: TrainState) -> TrainState:
@@ -203,21 +207,15 @@ def compiled_step(
     return programs[resolution, subnets]
 
 
-def check_finite(leg: Leg, step: int, metrics: Tree) -> dict[str, float]:
-    """The metrics on the host.
-
-    Raises:
-      FloatingPointError: one of them is not finite, naming phase and step.
-    """
-    values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-    wrong = [name for name, value in values.items() if not math.isfinite(value)]
-    if wrong:
-        raise FloatingPointError(
-            f"{wrong[0]} is {values[wrong[0]]} in phase {leg.name!r} at step {step}:"
-            f" lower phases.{leg.name}.lr={leg.phase.lr} or lengthen its warm-up;"
-            " the last checkpoint is kept"
-        )
-    return values
+def check_finite(leg: Leg, step: int, values: dict[str, float]) -> None:
+    """Raises `FloatingPointError`, naming phase and step, if a figure is not finite."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"{name} is {value} in phase {leg.name!r} at step {step}: lower"
+                f" phases.{leg.name}.lr={leg.phase.lr} or lengthen its warm-up;"
+                " the last checkpoint is kept"
+            )
 
 
 def validate(run: Run, leg: Leg, state: TrainState, seconds: float, log: MetricsLog) -> None:
@@ -227,6 +225,9 @@ def validate(run: Run, leg: Leg, state: TrainState, seconds: float, log: Metrics
     rows = evaluate_grid(run.net, variables, run.config, run.dataset, "held_out", choices)
     values = {f"top1/{row['name']}_{row['resolution']}": row["top1"] for row in rows}
     log.write(leg.end, values, leg.name, "held_out")
+    images = (leg.end - leg.first) * run.config.data.batch_size
+    speed = {"seconds": seconds, "images_per_second": images / seconds}
+    log.write(leg.end, speed, leg.name, "phase")
     worst, mean = min(row["top1"] for row in rows), sum(row["top1"] for row in rows) / len(rows)
     print(
         f"phase {leg.name}: {leg.end - leg.first} steps in {clock(seconds)},"

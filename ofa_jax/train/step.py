@@ -129,7 +129,7 @@ def train_step(
     metrics = {
         "loss": loss.mean(),
         "accuracy": accuracy.mean(),
-        "gradient_norm": optax.global_norm(gradient),
+        "gradient_norm": optax.tree.norm(gradient),
         "learning_rate": rate,
     }
     return TrainState(state.step + 1, params, batch_stats, opt_state), metrics

@@ -1,0 +1,89 @@
+"""Seeded nets whose every array matters, so that a wrong mask cannot hide."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import ofa_jax
+
+
+# For programs that run once or twice: compiling takes most of the time.
+QUICKLY = {"xla_backend_optimization_level": 0}
+
+
+def pixels(space):
+    """The smallest image that keeps more than one pixel to the end of the net."""
+    return 64 if space.stem_stride == 2 else 16
+
+
+def random_images(space, batch, seed=0):
+    shape = (batch, pixels(space), pixels(space), 3)
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def random_variables(space, seed=0):
+    """Supernet variables of unit scale everywhere: nothing is at its neutral initial value."""
+    net = ofa_jax.build_supernet(space)
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), image, space.largest())
+    rng = np.random.default_rng(seed)
+
+    def draw(path, shape):
+        name = jax.tree_util.keystr(path)
+        noise = rng.standard_normal(shape.shape, np.float32)
+        if "_matrix" in name:
+            return jnp.asarray(np.eye(shape.shape[0], dtype=np.float32) + 0.1 * noise)
+        if "batch_stats" in name and "var" in name or "scale" in name:
+            return jnp.asarray(np.exp(0.3 * noise))
+        if "bias" in name or "mean" in name:
+            return jnp.asarray(0.3 * noise)
+        fan_in = np.prod(shape.shape[:-1])
+        return jnp.asarray(noise * np.sqrt(1 / fan_in))  # keeps 60 layers from exploding
+
+    return net, jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def inside(space, arch, params):
+    """Which entries of each supernet parameter the arch uses, worked out with plain loops."""
+    used = jax.tree.map(lambda a: np.ones(a.shape, bool), params)
+    values = space.arch_to_dict(arch)
+    for i, block in enumerate(space.blocks):
+        tree = used[block.name]
+        kernel, expand = values["ks"][i], values["e"][i]
+        if kernel is None:
+            used[block.name] = jax.tree.map(np.zeros_like, tree)
+            continue
+        mid = block.mids[space.expands.index(expand)]
+        for bn in (tree["inverted_bottleneck"]["bn"], tree["depth_conv"]["bn"]):
+            for array in bn.values():
+                array[mid:] = False
+        tree["inverted_bottleneck"]["conv"]["kernel"][:, mid:] = False
+        tree["point_linear"]["conv"]["kernel"][mid:] = False
+        # 3x3 is derived from the whole transformed 5x5, so it reads the 5x5 centre, as 5x5 does.
+        margin = 0 if kernel == 7 else 1
+        conv = tree["depth_conv"]["conv"]
+        frame = np.zeros_like(conv["kernel"])
+        frame[margin : 7 - margin, margin : 7 - margin, :, :mid] = True
+        conv["kernel"] = frame
+        for name in conv:
+            if name.endswith("_matrix"):
+                conv[name][:] = kernel <= int(name.split("to")[1].split("_")[0])
+        if block.squeezes:
+            squeeze = block.squeezes[space.expands.index(expand)]
+            for part, rows, columns in (("reduce", mid, squeeze), ("expand", squeeze, mid)):
+                tree["se"][part]["kernel"][rows:] = False
+                tree["se"][part]["kernel"][:, columns:] = False
+                tree["se"][part]["bias"][columns:] = False
+    return used
+
+
+def largest_difference(a, b):
+    """The largest absolute difference of two trees of arrays, over the largest value of `b`."""
+    a, b = (np.concatenate([np.ravel(x) for x in jax.tree.leaves(t)]) for t in (a, b))
+    return float(np.abs(a - b).max() / np.abs(b).max())
+
+
+def identical(a, b):
+    """Whether two trees hold the same bits."""
+    same = jax.tree.map(lambda x, y: np.array_equal(np.asarray(x), np.asarray(y)), a, b)
+    return all(jax.tree.leaves(same))

@@ -1,0 +1,117 @@
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from random_nets import identical, largest_difference, random_images, random_variables
+
+import ofa_jax
+from ofa_jax import checkpoint
+from ofa_jax.config import DataConfig
+from ofa_jax.data import pipeline
+from ofa_jax.data.sources import load_dataset
+from ofa_jax.subnets.save import write_subnet
+
+
+def save_supernet(directory, space, variables):
+    checkpoint.save_network(directory, variables, {"space": space.to_dict(), "step": 1})
+
+
+def largest_file(directory):
+    return max((p for p in directory.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+
+
+def test_a_supernet_comes_back_bit_for_bit_without_a_config(tiny, tmp_path):
+    _, variables = random_variables(tiny)
+    save_supernet(tmp_path / "supernet", tiny, variables)
+    space, net, restored = ofa_jax.load_supernet(str(tmp_path / "supernet"))
+    assert space == tiny
+    assert net == ofa_jax.build_supernet(tiny)
+    assert identical(restored, variables)
+    assert jax.tree.structure(restored) == jax.tree.structure(variables)
+
+
+def test_a_subnet_comes_back_ready_to_apply(tiny, tmp_path):
+    net, variables = random_variables(tiny)
+    arch = tiny.sample(jax.random.key(0))
+    _, sub = ofa_jax.extract(tiny, variables, arch)
+    card = {"arch": tiny.arch_to_dict(arch), "resolution": 16}
+    write_subnet(tmp_path / "subnets" / "mine", tiny, sub, card)
+    subnet, restored = ofa_jax.load_subnet(tmp_path / "subnets" / "mine")
+    assert identical(restored, sub)
+    images = random_images(tiny, 2)
+    logits = jax.jit(subnet.apply)(restored, images)
+    assert largest_difference(logits, jax.jit(net.apply)(variables, images, arch)) < 1e-5
+    assert [p.name for p in (tmp_path / "subnets").iterdir()] == ["mine"]  # nothing half-written
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "remove"])
+def test_a_damaged_network_is_named(tiny, tmp_path, damage):
+    _, variables = random_variables(tiny)
+    save_supernet(tmp_path / "net", tiny, variables)
+    victim = largest_file(tmp_path / "net")
+    data = bytearray(victim.read_bytes())
+    if damage == "truncate":
+        victim.write_bytes(data[: len(data) // 2])
+    elif damage == "flip":
+        data[len(data) // 2] ^= 1
+        victim.write_bytes(data)
+    else:
+        victim.unlink()
+    state = "is missing" if damage == "remove" else "is altered or truncated"
+    with pytest.raises(ValueError, match=rf"net cannot be read: its file .*{victim.name} {state}"):
+        ofa_jax.load_supernet(tmp_path / "net")
+
+
+def test_what_is_not_a_network_is_named(tiny, tmp_path):
+    with pytest.raises(ValueError, match=r"no checkpoint at .*nowhere"):
+        ofa_jax.load_supernet(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="no checkpoint at"):
+        ofa_jax.load_subnet(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty cannot be read"):
+        ofa_jax.load_supernet(tmp_path / "empty")
+    _, variables = random_variables(tiny)
+    save_supernet(tmp_path / "subnet" / "orbax", tiny, variables)
+    with pytest.raises(ValueError, match="holds no subnet"):
+        ofa_jax.load_subnet(tmp_path / "subnet")
+
+
+@pytest.fixture
+def phase(tmp_path):
+    """Three saved steps of a phase, of which two are kept."""
+    iterator = pipeline.train_batches(load_dataset("digits", 180).train, DataConfig(), 0)
+    states = {}
+    with checkpoint.open_phase(tmp_path, "kernel", keep=2) as manager:
+        for step in (1, 2, 3):
+            next(iterator)
+            states[step] = {"params": {"w": np.full(3, step, np.float32)}, "step": np.int32(step)}
+            checkpoint.save_step(manager, step, states[step], iterator, {"phase": "kernel"})
+        checkpoint.finish_saves(manager)
+    expected = [next(iterator) for _ in range(3)]
+    return tmp_path, states, expected
+
+
+def test_a_step_restores_state_and_data_position(phase):
+    workdir, states, expected = phase
+    assert checkpoint.latest_step(workdir, "kernel") == 3
+    assert checkpoint.latest_step(workdir, "depth1") is None
+    assert not (checkpoint.phase_directory(workdir, "kernel") / "1").exists()
+    fresh = pipeline.train_batches(load_dataset("digits", 180).train, DataConfig(), 0)
+    state = checkpoint.restore_step(workdir, "kernel", 3, states[1], fresh)
+    assert identical(state, states[3])
+    for batch in expected:
+        np.testing.assert_array_equal(next(fresh)["image"], batch["image"])
+
+
+def test_a_damaged_step_is_named_and_left_alone(phase):
+    workdir, states, _ = phase
+    directory = checkpoint.phase_directory(workdir, "kernel") / "3"
+    victim = largest_file(directory / "state")
+    victim.write_bytes(victim.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"kernel/3 cannot be read: .* is altered or truncated"):
+        checkpoint.restore_step(workdir, "kernel", 3, states[1], None)
+    assert identical(checkpoint.restore_step(workdir, "kernel", 2, states[1], None), states[2])
+    shutil.rmtree(directory)
+    with pytest.raises(ValueError, match="no checkpoint at .*kernel/3"):
+        checkpoint.restore_step(workdir, "kernel", 3, states[1], None)

@@ -1,0 +1,81 @@
+import json
+
+import pytest
+
+from configs import digits, digits_oneshot, smoke
+from ofa_jax import workdir
+from ofa_jax.config import defaults, from_dict, to_dict
+
+PHASES = {"full": {"kernels": (7,), "expands": (6,), "depths": (3,), "distill": 0.0}}
+
+
+@pytest.mark.parametrize("module", [digits, digits_oneshot, smoke])
+def test_configs_are_valid_and_complete(module):
+    config = from_dict(module.get_config().to_dict())
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+    assert module.get_config().train.momentum == 0.9  # a default: every field can be overridden
+
+
+def test_smoke_has_the_phases_of_digits():
+    assert smoke.get_config().curriculum == digits.get_config().curriculum
+
+
+def test_a_space_can_be_changed_in_a_config():
+    config = from_dict(smoke.get_config().to_dict())
+    space = config.search_space(10)
+    assert [len(space.blocks), space.stem, space.stages[1].se] == [6, 8, True]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"sead": 1}, r"unknown field sead: .*did you mean seed\?"),
+        ({"data": {"batchsize": 1}}, r"data.batchsize: .*did you mean data.batch_size\?"),
+        ({"data": {"batch_size": 1.5}}, r"data.batch_size=1.5: expected int"),
+        ({"data": {"batch_size": 0}}, r"data.batch_size=0: expected at least 1"),
+        ({"data": {"resolutions": 16}}, r"data.resolutions=16: expected tuple\[int, ...\]"),
+        ({"data": {"resolutions": ()}}, r"data.resolutions=\(\): expected at least 1"),
+        ({"data": {"mean": (0.5,)}}, r"data.mean=\(0.5,\): expected 3 numbers"),
+        ({"train": 3}, r"train=3: expected a group of fields"),
+        ({"distill": {"loss": "kl"}}, r"distill.loss='kl': expected one of soft, mse, alpha"),
+        ({"distill": {"source": "me"}}, r"distill.source='me': expected one of teacher, largest"),
+        ({"space": {"name": "ofa_x"}}, r"space 'ofa_x' is unknown: expected one of ofa_mbv3"),
+        ({"curriculum": ("fall",)}, r"curriculum='fall': expected one of full"),
+        ({"curriculum": ("full", "full")}, r"a phase is named twice"),
+        ({"phases": {"full": {"lr": "fast"}}}, r"phases.full.lr='fast': expected float"),
+        ({"phases": {"full": {"draw": "x"}}}, r"phases.full.draw='x': expected one of random"),
+        ({"phases": {"full": {"kernels": (9,)}}}, r"phases.full.kernels=\(9,\): .*\(3, 5, 7\)"),
+        ({"evaluate": {"split": "train"}}, r"evaluate.split='train': expected one of test"),
+        ({"extract": {"archs": ("big",)}}, r"extract.archs='big': expected one of smallest"),
+    ],
+)
+def test_wrong_fields_are_named(data, message):
+    with pytest.raises(ValueError, match=message):
+        from_dict({"phases": PHASES, "curriculum": ("full",), **data})
+
+
+def test_a_workdir_belongs_to_one_config(tmp_path):
+    make = lambda **data: from_dict({"phases": PHASES, "curriculum": ("full",), **data})  # noqa: E731
+    workdir.claim(tmp_path / "run", make())
+    workdir.check(tmp_path / "run", make())
+    assert workdir.stored_config(tmp_path / "run") == make()
+    other = make(seed=3, data={"batch_size": 32})
+    before = (tmp_path / "run/config.json").read_bytes()
+    message = r"another config: data.batch_size is 64 there, 32 here; seed is 0 there, 3 here"
+    for refuse in (workdir.check, workdir.claim):
+        with pytest.raises(ValueError, match=message):
+            refuse(tmp_path / "run", other)
+    assert (tmp_path / "run/config.json").read_bytes() == before
+    with pytest.raises(ValueError, match="does not exist: give --config"):
+        workdir.stored_config(tmp_path / "none")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot be written"):
+        workdir.claim(tmp_path / "file", make())
+
+
+def test_defaults_has_every_field():
+    config = defaults(phases=PHASES, curriculum=("full",), seed=7)
+    assert config.seed == 7
+    assert config.phases.full.warmup_lr == 0.0
+    with pytest.raises(ValueError, match="unknown field nothing"):
+        defaults(nothing=1)

@@ -1,0 +1,60 @@
+"""Imports point one way: the layout of the package is held by this test."""
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "ofa_jax"
+
+# Who may import whom, inside the package.
+ALLOWED = {
+    "space": set(),
+    "elastic": set(),
+    "models": {"space", "elastic"},
+    "search": {"space"},
+    "mesh": set(),
+    "metrics": set(),
+    "data": {"config"},
+    "config": {"space", "train.losses", "train.phases"},
+    "checkpoint": {"space", "models"},
+    "workdir": {"config", "checkpoint"},
+    "subnets": {"space", "elastic", "models", "search", "data", "config", "checkpoint"},
+    "train": {"space", "models", "subnets", "data", "config", "checkpoint", "mesh", "metrics",
+              "workdir"},
+}  # fmt: skip
+
+
+def imports(path):
+    """Full module names that a file imports, submodules of `from x import y` included."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_imports_point_one_way():
+    for path in PACKAGE.rglob("*.py"):
+        layer = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        for name in imports(path):
+            if layer != "__init__" and name.startswith("ofa_jax."):
+                target = name.removeprefix("ofa_jax.")
+                own = target.split(".")[0] == layer
+                allowed = any(f"{target}.".startswith(f"{a}.") for a in ALLOWED[layer])
+                assert own or allowed, f"{path.name} imports {name}"
+
+
+def test_each_library_has_one_door():
+    doors = {"orbax": {"checkpoint.py"}, "flax": {"models"}, "tqdm": {"metrics.py"}}
+    for path in PACKAGE.rglob("*.py"):
+        place = path.relative_to(PACKAGE).parts[0]
+        for name in imports(path):
+            library = name.split(".")[0]
+            assert library not in ("configs", "absl"), f"{path.name} imports {name}"
+            assert place in doors.get(library, {place}), f"{path.name} imports {name}"
+
+
+def test_phases_and_losses_know_nothing_of_the_run():
+    for name in ("phases", "losses"):
+        for module in imports(PACKAGE / "train" / f"{name}.py"):
+            assert not module.startswith("ofa_jax.") or module.startswith("ofa_jax.space"), module
+            assert module != "ofa_jax.config"

@@ -1,0 +1,81 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ofa_jax.train.phases import (
+    Phase,
+    check_curriculum,
+    draw_archs,
+    learning_rate,
+    phase_data,
+)
+
+FULL = Phase(kernels=(7,), expands=(6,), depths=(3,), distill=0.0)
+
+
+def test_the_learning_rate_is_the_references(tiny):
+    phase = Phase(epochs=4, warmup_epochs=2, lr=0.8, warmup_lr=0.1)
+    data = phase_data(phase, tiny, first_step=100, images=1000, batch_size=100)
+    for step in range(60):  # 10 steps an epoch; calc_learning_rate, warmup_adjust_learning_rate
+        if step < 20:
+            expected = (step + 1) / 20 * (0.8 - 0.1) + 0.1
+        else:
+            expected = 0.5 * 0.8 * (1 + math.cos(math.pi * (step - 20) / 40))
+        np.testing.assert_allclose(learning_rate(data, jnp.int32(100 + step)), expected, rtol=1e-4)
+
+
+def test_steps_count_the_warm_up():
+    assert Phase(epochs=4, warmup_epochs=1).steps(images=1050, batch_size=100) == 50
+
+
+def test_random_draws_follow_the_phase(tiny):
+    data = phase_data(Phase(kernels=(5, 7), expands=(6,), depths=(3,)), tiny, 0, 100, 10)
+    archs = draw_archs(tiny, data, jax.random.key(0), 40)
+    assert set(np.unique(archs.kernel)) == {1, 2}
+    assert set(np.unique(archs.expand)) == set(np.unique(archs.depth)) == {2}
+    assert len({tuple(np.asarray(k)) for k in archs.kernel}) > 35  # each on its own
+
+
+def test_a_sandwich_has_both_ends_and_random_ones(tiny):
+    phase = Phase(expands=(4, 6), subnets=4, draw="sandwich")
+    data = phase_data(phase, tiny, 0, 100, 10)
+    archs = draw_archs(tiny, data, jax.random.key(0), 4)
+    choices = phase.choices(tiny)
+    for i, expected in enumerate([tiny.largest(choices), tiny.smallest(choices)]):
+        for leaf, end in zip(jax.tree.leaves(archs), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_array_equal(leaf[i], end)
+    assert not np.array_equal(archs.kernel[2], archs.kernel[3])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"draw": "sandwhich"}, "draw='sandwhich': expected one of random, sandwich"),
+        ({"draw": "sandwich", "subnets": 1}, "needs at least 2"),
+        ({"subnets": 0}, "subnets=0"),
+        ({"lr": -1.0}, "lr=-1.0: expected a number of at least 0"),
+        ({"epochs": math.nan}, "epochs=nan"),
+    ],
+)
+def test_wrong_phases_are_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Phase(**fields)
+
+
+def test_a_phase_that_opens_what_the_space_lacks_is_named(tiny):
+    phases = [("full", FULL), ("kernel", Phase(kernels=(5, 9)))]
+    with pytest.raises(ValueError, match=r"phases.kernel.kernels=\(5, 9\): .*\(3, 5, 7\)"):
+        check_curriculum(tiny, phases, "teacher")
+
+
+def test_distillation_needs_a_teacher(tiny):
+    one_shot = [("oneshot", Phase(subnets=4))]
+    with pytest.raises(ValueError, match="phases.oneshot: .* must train the largest net alone"):
+        check_curriculum(tiny, one_shot, "teacher")
+    check_curriculum(tiny, one_shot, "largest")
+    check_curriculum(tiny, [("full", FULL), *one_shot], "teacher")
+    with pytest.raises(ValueError, match="curriculum"):
+        check_curriculum(tiny, [], "teacher")

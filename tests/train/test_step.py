@@ -1,0 +1,182 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from random_nets import identical, inside, largest_difference, random_variables
+
+from ofa_jax import mesh
+from ofa_jax.config import from_dict
+from ofa_jax.models import build_supernet
+from ofa_jax.train.phases import phase_data
+from ofa_jax.train.step import decayed, init_state, optimizer, train_step
+
+FULL = {"kernels": (7,), "expands": (6,), "depths": (3,), "distill": 0.0}
+
+
+def config(loss="soft", source="teacher", **elastic):
+    phases = {"full": FULL, "elastic": {"lr": 0.05, **elastic}}
+    return from_dict(
+        {
+            "phases": phases,
+            "curriculum": ("full", "elastic"),
+            "distill": {"loss": loss, "source": source},
+            "space": {"dropout": 0.0},
+        }
+    )
+
+
+def setup(config, tiny, phase="elastic"):
+    net, variables = random_variables(config.search_space(10))
+    _, teacher = random_variables(tiny, seed=1)
+    data = phase_data(config.phases[phase], tiny, 0, 100, 10)
+    rng = np.random.default_rng(0)
+    batch = {
+        "image": rng.integers(0, 256, (16, 16, 16, 3), np.uint8),
+        "label": rng.integers(0, 10, 16, np.int32),
+    }
+    step = jax.jit(functools.partial(train_step, net, config, config.phases[phase].subnets))
+    return step, init_state(config, variables, 0), teacher, data, batch
+
+
+def test_the_teacher_is_bit_identical_after_a_step(tiny):
+    step, state, teacher, data, batch = setup(config(subnets=2), tiny)
+    before = jax.tree.map(np.array, teacher)
+    new, _ = step(state, teacher, data, batch)
+    assert identical(teacher, before)
+    assert not identical(new.params, state.params)
+    assert int(new.step) == 1
+
+
+def test_the_step_is_the_sum_over_its_subnets(tiny):
+    """Two subnets a step: gradients add up, as one-subnet gradients of the same archs do."""
+    both = config(subnets=2, expands=(6,), kernels=(7,), depths=(3,))
+    one = config(subnets=1, expands=(6,), kernels=(7,), depths=(3,))
+    step, state, teacher, data, batch = setup(both, tiny)  # only the largest is open: same arch
+    _, two_metrics = step(state, teacher, data, batch)
+    step, state, teacher, data, batch = setup(one, tiny)
+    _, one_metrics = step(state, teacher, data, batch)
+    np.testing.assert_allclose(
+        two_metrics["gradient_norm"], 2 * one_metrics["gradient_norm"], rtol=1e-4
+    )
+    np.testing.assert_allclose(two_metrics["loss"], one_metrics["loss"], rtol=1e-5)
+
+
+def test_weights_outside_the_arch_only_decay(tiny):
+    """They still take weight decay and momentum, as in the reference."""
+    cfg = config(kernels=(3,), expands=(3,), depths=(1,))
+    step, state, teacher, data, batch = setup(cfg, tiny)
+    new, metrics = step(state, teacher, data, batch)
+    used = inside(tiny, tiny.smallest(), state.params)
+    decays = decayed(state.params)
+    rate, decay = metrics["learning_rate"], cfg.train.weight_decay
+    factor = 1 - rate * decay * 1.9  # first Nesterov step: (1 + momentum) times the gradient
+    for old, fresh, u, d in zip(
+        *map(jax.tree.leaves, (state.params, new.params, used, decays)), strict=True
+    ):
+        expected = np.asarray(old) * (factor if d else 1)
+        np.testing.assert_allclose(np.asarray(fresh)[~u], expected[~u], rtol=1e-6)
+
+
+def test_decay_spares_batch_norm_and_biases(tiny):
+    _, variables = random_variables(tiny)
+    decays = decayed(variables["params"])
+    block = decays["stage2_block1"]
+    assert block["depth_conv"]["conv"] == {
+        "kernel": True, "5to3_matrix": True, "7to5_matrix": True,
+    }  # fmt: skip
+    assert block["depth_conv"]["bn"] == {"scale": False, "bias": False}
+    assert block["se"]["reduce"] == {"kernel": True, "bias": False}
+    assert decays["classifier"] == {"kernel": True, "bias": False}
+
+
+def test_the_optimiser_is_pytorchs_sgd():
+    cfg = config()
+    params = {"conv": {"kernel": jnp.asarray([1.0, -2.0])}, "bn": {"scale": jnp.asarray([3.0])}}
+    state, tx, w, s = optimizer(cfg).init(params), optimizer(cfg), np.array([1.0, -2.0]), 3.0
+    buffer, s_buffer = np.zeros(2), 0.0
+    for step in range(5):
+        g, sg = np.array([0.5, 1.0]) * (step + 1), -0.3
+        gradient = {"conv": {"kernel": jnp.asarray(g)}, "bn": {"scale": jnp.asarray([sg])}}
+        updates, state = tx.update(gradient, state, params)
+        params = jax.tree.map(lambda p, u: p - 0.1 * u, params, updates)
+        decay_g = g + 3e-5 * w  # coupled, before momentum
+        buffer = 0.9 * buffer + decay_g
+        w = w - 0.1 * (decay_g + 0.9 * buffer)
+        s_buffer = 0.9 * s_buffer + sg
+        s = s - 0.1 * (sg + 0.9 * s_buffer)
+        np.testing.assert_allclose(params["conv"]["kernel"], w, rtol=1e-5)
+        np.testing.assert_allclose(params["bn"]["scale"], [s], rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["soft", "mse", "alpha"])
+def test_distillation_is_a_choice_of_the_config(tiny, loss):
+    step, state, teacher, data, batch = setup(config(loss=loss), tiny)
+    _, taught = step(state, teacher, data, batch)
+    _, alone = step(state, teacher, data._replace(distill=jnp.float32(0)), batch)
+    _, half = step(state, teacher, data._replace(distill=jnp.float32(0.5)), batch)
+    assert taught["loss"] > half["loss"] > alone["loss"]  # a term of its own, weighed by data
+    np.testing.assert_allclose(
+        taught["loss"] - alone["loss"], 2 * (half["loss"] - alone["loss"]), rtol=1e-4
+    )
+
+
+def test_the_steps_own_largest_net_can_teach(tiny):
+    cfg = config(source="largest", expands=(6,), kernels=(7,), depths=(3,))
+    step, state, teacher, data, batch = setup(cfg, tiny)
+    _, itself = step(state, teacher, data, batch)
+    _, alone = step(state, teacher, data._replace(distill=jnp.float32(0)), batch)
+    # The largest net distilled from itself: the loss has the term, the gradient does not.
+    assert itself["loss"] > alone["loss"] + 0.1
+    np.testing.assert_allclose(itself["gradient_norm"], alone["gradient_norm"], rtol=1e-4)
+    other = jax.tree.map(lambda a: a + 1, teacher)
+    _, same = step(state, other, data, batch)
+    np.testing.assert_array_equal(same["loss"], itself["loss"])  # the frozen teacher has no say
+
+
+def test_all_phases_share_one_compilation(tiny):
+    cfg = from_dict(
+        {
+            "phases": {
+                "full": FULL,
+                "kernel": {"expands": (6,), "depths": (3,), "lr": 0.5, "warmup_epochs": 1},
+                "all": {"distill": 0.5},
+            },
+            "curriculum": ("full", "kernel", "all"),
+        }
+    )
+    _, state, teacher, _, batch = setup(cfg, tiny, "full")
+    traces = []
+
+    @jax.jit
+    def step(*arguments):
+        traces.append(1)
+        return train_step(build_supernet(cfg.search_space(10)), cfg, 1, *arguments)
+
+    for name in cfg.curriculum:
+        data = phase_data(cfg.phases[name], tiny, 0, 100, 10)
+        state, metrics = step(state, teacher, data, batch)
+        assert np.isfinite(metrics["loss"])
+    assert len(traces) == 1
+
+
+def test_two_devices_equal_one(tiny):
+    """Five steps on the same batches: parameters agree to 1e-5, statistics are global."""
+    cfg, finals = config(subnets=2, draw="sandwich"), []
+    for count in (1, 2):
+        step, state, teacher, data, batch = setup(cfg, tiny)
+        devices = mesh.data_mesh(16, jax.devices()[:count])
+        state, teacher, data = (mesh.replicate(devices, t) for t in (state, teacher, data))
+        for i in range(5):
+            rolled = {k: np.roll(v, i, axis=0) for k, v in batch.items()}
+            state, _ = step(state, teacher, data, mesh.shard_batch(devices, rolled))
+        assert len(jax.tree.leaves(state.params)[0].sharding.device_set) == count
+        finals.append(jax.device_get(state))
+    assert largest_difference(finals[1].params, finals[0].params) < 1e-5
+    assert largest_difference(finals[1].batch_stats, finals[0].batch_stats) < 1e-5
+
+
+def test_a_batch_that_does_not_divide_is_named():
+    with pytest.raises(ValueError, match="data.batch_size=15: expected a multiple of the 2 devices"):
+        mesh.data_mesh(15, jax.devices()[:2])
