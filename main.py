@@ -12,7 +12,7 @@ from ml_collections import config_flags
 
 from ofa_jax import workdir as workdir_lib
 from ofa_jax.config import Config, from_dict
-from ofa_jax.subnets.evaluate import evaluate
+from ofa_jax.subnets.evaluate import evaluate, evaluate_once
 from ofa_jax.subnets.save import extract_corners, extract_to
 from ofa_jax.train.loop import train
 
@@ -35,10 +35,11 @@ def run(config: Config, workdir: Path) -> None:
     """Dispatches the mode."""
     if FLAGS.mode in ("all", "train"):
         train(config, workdir)
-    if FLAGS.mode in ("all", "evaluate"):
-        evaluate(config, workdir)
     if FLAGS.mode == "all":
+        evaluate_once(config, workdir)
         extract_corners(config, workdir)
+    if FLAGS.mode == "evaluate":
+        evaluate(config, workdir)
     if FLAGS.mode == "extract":
         if not FLAGS.arch:
             raise ValueError("--mode=extract needs --arch: smallest, largest, JSON or a file")
@@ -62,13 +63,16 @@ def main(_: list[str]) -> None:
             config = from_dict(FLAGS.config.to_dict())
             workdir_lib.check(workdir, config)
         run(config, workdir)
-    except (ValueError, FloatingPointError) as error:
+    except (ValueError, FloatingPointError, OSError) as error:
         fail(error)
 
 
 def parse(argv: list[str]) -> list[str]:
     """Parses the flags; what absl and ml_collections raise becomes one line too."""
     try:
+        for flag, _, path in (argument.partition("=") for argument in argv):
+            if flag == "--config" and not Path(path.split(":")[0]).is_file():
+                raise ValueError(f"--config={path!r} is no file: try configs/digits.py")
         return FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         fail(error)
@@ -77,7 +81,8 @@ def parse(argv: list[str]) -> list[str]:
 def fail(error: Exception) -> None:
     if "--traceback" in sys.argv:
         raise error
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    text = str(error.args[0] if isinstance(error, KeyError) else error)  # a KeyError quotes itself
+    print(f"error: {' '.join(text.split())}", file=sys.stderr)
     sys.exit(2)
 
 

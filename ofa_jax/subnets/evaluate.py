@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,17 @@ Tree = Any
 Row = dict[str, Any]
 
 
-def evaluate(config: Config, workdir: Path) -> list[Row]:
+def evaluate_once(config: Config, workdir: Path) -> None:
+    """Evaluates unless `evaluation.json` is there already, whose table is then printed."""
+    path = workdir / "evaluation.json"
+    if not path.exists():
+        evaluate(config, workdir)
+        return
+    print(f"evaluation is complete: {path}")
+    print(table(json.loads(path.read_text())["subnets"]))
+
+
+def evaluate(config: Config, workdir: Path) -> None:
     """Evaluates the trained supernet's grid, prints it and writes `evaluation.json`.
 
     Raises:
@@ -39,7 +50,6 @@ def evaluate(config: Config, workdir: Path) -> list[Row]:
     print(f"mean top-1 {mean:.2%} on {config.evaluate.split}, each subnet calibrated")
     result = {"space": space.name, "mean_top1": mean, "subnets": rows}
     checkpoint.write_json(workdir / "evaluation.json", result)
-    return rows
 
 
 def evaluate_grid(

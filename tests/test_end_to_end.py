@@ -1,0 +1,215 @@
+"""`main.py` as a user runs it: configs/smoke.py through every mode, killed, resumed and misused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from random_nets import identical
+
+import ofa_jax
+from ofa_jax.data.pipeline import evaluation_batches
+from ofa_jax.data.sources import load_dataset
+from ofa_jax.data.transforms import normalize_images
+
+pytestmark = pytest.mark.xdist_group("end_to_end")  # one worker, so that the run is shared
+REPOSITORY = Path(__file__).parents[1]
+PHASES = ["full", "kernel", "depth1", "depth2", "expand1", "expand2"]
+
+
+def start(*flags):
+    command = [sys.executable, "main.py", *map(str, flags)]
+    return subprocess.Popen(
+        command, cwd=REPOSITORY, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def run(*flags):
+    """Runs main.py; returns exit code, stdout and stderr."""
+    process = start(*flags)
+    out, error = process.communicate(timeout=400)
+    return process.returncode, out, error
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "smoke"
+    code, out, error = run("--config=configs/smoke.py", f"--workdir={workdir}")
+    assert code == 0, error
+    return workdir, out
+
+
+def test_the_whole_job(smoke):
+    workdir, out = smoke
+    assert "training step compiled 2 times: 16 px x 1 a step, 16 px x 2 a step" in out
+    assert [line.split()[1].rstrip(":") for line in out.splitlines() if line.startswith("phase ")] == PHASES
+    rows = json.loads((workdir / "evaluation.json").read_text())["subnets"]
+    assert len(rows) == 8
+    assert {"largest", "smallest"} < {row["name"] for row in rows}
+    accuracy = {row["name"]: row["top1"] for row in rows}
+    assert accuracy["largest"] > 0.9  # 360 real test images; guessing gets 0.1
+    assert accuracy["smallest"] > 0.5
+    assert all(set(row) == {"name", "arch", "resolution", "split", "top1", "loss", "macs", "params"} for row in rows)
+    for name in ("largest", "smallest"):
+        assert {p.name for p in (workdir / "subnets" / name).iterdir()} == {"orbax", "arch.json", "card.json"}
+
+
+def test_every_step_is_logged_once(smoke):
+    workdir, _ = smoke
+    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    train = [r for r in records if r["group"] == "train"]
+    assert [r["step"] for r in train] == list(range(1, 210))
+    assert all(np.isfinite([r["loss"], r["gradient_norm"]]).all() for r in train)
+    assert train[-1]["learning_rate"] < train[-10]["learning_rate"]
+    assert [r["phase"] for r in records if r["group"] == "held_out"] == PHASES
+    assert list((workdir / "tb").iterdir())
+
+
+def test_the_same_command_again_does_nothing(smoke):
+    workdir, _ = smoke
+    files = {p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file()}
+    began = time.monotonic()
+    code, out, error = run("--config=configs/smoke.py", f"--workdir={workdir}")
+    assert code == 0, error
+    assert time.monotonic() - began < 30
+    assert "training is complete: 209 steps" in out
+    assert "compiled" not in out
+    assert {p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file()} == files
+
+
+def test_killed_in_the_middle_it_resumes_to_the_same_bits(smoke, tmp_path):
+    workdir, _ = smoke
+    flags = ("--config=configs/smoke.py", f"--workdir={tmp_path}", "--mode=train")
+    process = start(*flags)
+    log = tmp_path / "metrics.jsonl"
+    while not log.exists() or sum("kernel" in line for line in log.open()) < 13:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    code, out, error = run(*flags)
+    assert code == 0, error
+    assert "resumed phase 'kernel' at step 124 of 209" in out  # 114 + 10, its last checkpoint
+    assert "phase full" not in out
+    _, _, expected = ofa_jax.load_supernet(workdir / "supernet")
+    _, _, resumed = ofa_jax.load_supernet(tmp_path / "supernet")
+    assert identical(resumed, expected)
+    steps = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [r["step"] for r in steps if r["group"] == "train"] == list(range(1, 210))
+
+
+def test_a_subnet_of_ones_own_is_extracted_and_restored(smoke):
+    workdir, _ = smoke
+    arch = {"ks": [5, 3, 7] * 2, "e": [3, 4, 6] * 2, "d": [2, 3]}
+    flags = ("--mode=extract", f"--workdir={workdir}", f"--arch={json.dumps(arch)}")
+    code, out, error = run(*flags, "--name=mine")  # no --config: the workdir has its own
+    assert code == 0, error
+    card = json.loads((workdir / "subnets/mine/card.json").read_text())
+    assert card["arch"] == {"ks": [5, 3, None, 5, 3, 7], "e": [3, 4, None, 3, 4, 6], "d": [2, 3]}
+    assert card["largest_difference_from_supernet"] < 1e-5
+    assert f"top-1 {card['test']['top1']:.2%} on test" in out
+    subnet, variables = ofa_jax.load_subnet(workdir / "subnets/mine")
+    steps = card["preprocessing"]
+    (batch,) = evaluation_batches(load_dataset("digits", 180).test, card["resolution"], 360)
+    images = normalize_images(batch["image"], tuple(steps["mean"]), tuple(steps["std"]))
+    logits = jax.jit(subnet.apply)(variables, images)
+    assert (logits.argmax(-1) == batch["label"]).mean() == pytest.approx(card["test"]["top1"])
+    before = (workdir / "subnets/mine/card.json").read_bytes()
+    code, _, error = run(*flags, "--name=mine")
+    assert code == 2
+    assert "mine exists: give another --name, or --overwrite" in error
+    assert (workdir / "subnets/mine/card.json").read_bytes() == before
+    again = workdir / "subnets/mine/arch.json"
+    code, out, _ = run("--mode=extract", f"--workdir={workdir}", f"--arch={again}", "--name=twin")
+    assert code == 0
+    twin = json.loads((workdir / "subnets/twin/card.json").read_text())
+    assert twin["test"] == card["test"]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    code, _, error = run(
+        "--config=configs/smoke.py",
+        f"--workdir={tmp_path}",
+        "--config.phases.full.lr=1e30",
+        "--config.train.checkpoint_steps=1",
+    )
+    assert code == 2
+    assert "in phase 'full' at step" in error
+    assert "Traceback" not in error
+    steps = [int(p.name) for p in (tmp_path / "checkpoints/full").iterdir()]
+    assert steps  # the last good ones are kept
+    logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert max(r["step"] for r in logged) == max(steps)
+
+
+SMOKE = "--config=configs/smoke.py"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ((SMOKE, "--config.data.batchsize=3"), "batchsize"),
+        ((SMOKE, "--config.data.batch_size=many"), "batch_size"),
+        (("--config=configs/digit.py",), "configs/digit.py"),
+        ((SMOKE, "--mode=serach"), "--mode='serach': expected one of all, train, evaluate, extract"),
+        ((SMOKE, "--config.space.name=ofa_x"), "space 'ofa_x' is unknown: expected one of ofa_mbv3"),
+        ((SMOKE, "--config.phases.kernel.kernels=(5,9)"), "phases.kernel.kernels=(5, 9)"),
+        ((SMOKE, "--config.data.name=digit"), "data.name='digit': expected one of digits"),
+        ((SMOKE, "--mode=evaluate"), "no checkpoint at"),
+        ((), "does not exist: give --config"),
+    ],
+)
+def test_bad_commands_give_one_line_and_leave_no_trace(tmp_path, flags, message):
+    code, _, error = run(f"--workdir={tmp_path / 'run'}", *flags)
+    assert code == 2, error
+    assert len(error.strip().splitlines()) == 1, error
+    assert error.startswith("error: ")
+    assert message in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arch", "message"),
+    [
+        ("medium", "--arch='medium': expected 'largest', 'smallest', a JSON object or a file"),
+        ('{"ks": 3, "e": 6}', "arch lacks ['d']"),
+        ('{"ks": 3, "e": 5, "d": 1}', "arch['e'][0]=5: "),
+        ('{"ks": 3', "is not JSON"),
+    ],
+)
+def test_bad_archs_give_one_line(smoke, arch, message):
+    workdir, _ = smoke
+    code, _, error = run("--mode=extract", f"--workdir={workdir}", f"--arch={arch}")
+    assert code == 2
+    assert len(error.strip().splitlines()) == 1, error
+    assert message in error
+
+
+def test_a_workdir_of_another_config_is_refused(smoke):
+    workdir, _ = smoke
+    before = (workdir / "config.json").read_bytes()
+    code, _, error = run(SMOKE, f"--workdir={workdir}", "--config.seed=5")
+    assert code == 2
+    assert "belongs to another config: seed is 0 there, 5 here" in error
+    assert (workdir / "config.json").read_bytes() == before
+
+
+def test_a_damaged_checkpoint_stops_the_run(tmp_path):
+    flags = (SMOKE, f"--workdir={tmp_path}", "--mode=train", "--config.curriculum=('full',)")
+    code, _, error = run(*flags, "--config.phases.full.epochs=1")
+    assert code == 0, error
+    newest = max((tmp_path / "checkpoints/full").iterdir(), key=lambda p: int(p.name))
+    victim = max((newest / "state").rglob("*"), key=lambda p: p.stat().st_size)
+    victim.write_bytes(victim.read_bytes()[:-5])
+    (tmp_path / "supernet").rename(tmp_path / "gone")
+    code, _, error = run(*flags, "--config.phases.full.epochs=1")
+    assert code == 2
+    assert f"{newest.name} cannot be read" in error
+    assert "altered or truncated" in error
+    assert len(error.strip().splitlines()) == 1
