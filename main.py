@@ -6,6 +6,7 @@ it stopped and does nothing where all is done.
 
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -78,7 +79,7 @@ def parse(argv: list[str]) -> list[str]:
         fail(error)
 
 
-def fail(error: Exception) -> None:
+def fail(error: Exception) -> NoReturn:
     if "--traceback" in sys.argv:
         raise error
     text = str(error.args[0] if isinstance(error, KeyError) else error)  # a KeyError quotes itself

@@ -1,12 +1,24 @@
-"""Once-for-all on handwritten digits: the whole curriculum, in minutes on two CPU cores."""
+"""Once-for-all on handwritten digits: the whole curriculum, in minutes on two CPU cores.
+
+Cai et al. 2020 (arXiv 1908.09791) in small: six phases of progressive shrinking over a space of
+9 blocks, on scikit-learn's 1,797 real 8x8 images, drawn at 16 px. Nothing is downloaded.
+
+    python main.py --config=configs/digits.py --workdir=runs/digits
+
+About five minutes on two CPU cores. Expected on the 360 test images, each subnet calibrated:
+largest 99.7 %, mean of the grid 99 %, smallest 97 to 98 %. `--config.seed=1` draws other subnets;
+`--config.phases.expand2.epochs=30` trains the last phase longer.
+"""
+
+from ml_collections import ConfigDict
 
 from ofa_jax.config import defaults
 
 K7, E6, D3 = (7,), (6,), (3,)
 
 
-def get_config():
-    """The default values of every other field are in ofa_jax/config.py."""
+def get_config() -> ConfigDict:
+    """Every field that is not here has the default of ofa_jax/config.py."""
     return defaults(
         space={"name": "ofa_tiny_d123_e346_k357", "dropout": 0.1},
         data={"name": "digits", "batch_size": 64, "resolutions": (16,), "held_out": 180},
@@ -14,12 +26,14 @@ def get_config():
         phases={
             "full": {
                 "kernels": K7, "expands": E6, "depths": D3, "distill": 0.0,
-                "epochs": 25, "warmup_epochs": 2, "lr": 0.1,
+                "epochs": 15, "warmup_epochs": 2, "lr": 0.1,
             },
-            "kernel": {"expands": E6, "depths": D3, "epochs": 10, "lr": 0.03},
+            "kernel": {"expands": E6, "depths": D3, "epochs": 10, "lr": 0.05},
             "depth1": {"expands": E6, "depths": (2, 3), "subnets": 2, "epochs": 3, "lr": 0.01},
-            "depth2": {"expands": E6, "subnets": 2, "epochs": 8, "lr": 0.03},
-            "expand1": {"expands": (4, 6), "subnets": 4, "epochs": 2, "lr": 0.01, "sort_width": True},
-            "expand2": {"subnets": 4, "epochs": 8, "lr": 0.03, "sort_width": True},
+            "depth2": {"expands": E6, "subnets": 2, "epochs": 8, "lr": 0.05},
+            "expand1": {
+                "expands": (4, 6), "subnets": 4, "epochs": 2, "lr": 0.01, "sort_width": True,
+            },
+            "expand2": {"subnets": 4, "epochs": 14, "lr": 0.05, "sort_width": True},
         },
     )  # fmt: skip

@@ -6,6 +6,8 @@ Takes about 45 s on two CPU cores, compilation included, and learns a little: ex
 on the largest subnet, far above the 10 % of guessing.
 """
 
+from ml_collections import ConfigDict
+
 from ofa_jax.config import defaults
 
 STAGES = (
@@ -15,7 +17,7 @@ STAGES = (
 K7, E6, D3 = (7,), (6,), (3,)
 
 
-def get_config():
+def get_config() -> ConfigDict:
     return defaults(
         space={"stem": 8, "first": 8, "stages": STAGES, "head": 48, "features": 64},
         data={"name": "digits", "batch_size": 64, "resolutions": (16,), "held_out": 180},

@@ -209,4 +209,3 @@ def write_json(path: Path, data: Any) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(data, indent=1) + "\n")
     temporary.replace(path)
-

@@ -113,7 +113,7 @@ class Config:
     evaluate: EvaluateConfig = EvaluateConfig()
     extract: ExtractConfig = ExtractConfig()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _one_of("distill.loss", self.distill.loss, tuple(DISTILLATIONS))
         _one_of("distill.source", self.distill.source, ("teacher", "largest"))
         _one_of("evaluate.split", self.evaluate.split, ("test", "held_out"))

@@ -5,6 +5,7 @@ adds zero. Everything here takes traced choices and keeps every shape.
 """
 
 import functools
+import itertools
 from typing import Any
 
 import jax
@@ -44,7 +45,7 @@ def transform_kernel(
       `[size, size, 1, channels]`.
     """
     chain = [k for k in reversed(kernels) if k >= size]
-    for larger, smaller in zip(chain, chain[1:], strict=False):
+    for larger, smaller in itertools.pairwise(chain):
         start = (larger - smaller) // 2
         centre = weight[start : start + smaller, start : start + smaller]
         flat = centre.reshape(smaller * smaller, -1)

@@ -64,7 +64,8 @@ class Progress:
         self._name, self._total = name, total
         self._units, self._units_after = units, units_after
         self._opened = self._started = self._last_line = time.monotonic()
-        self._first = self._done = first
+        self._first: int | None = None  # the step from which time is measured
+        self._done = first
         self._loss: float | None = None
         self._accuracy = 0.0
         self._tty = sys.stderr.isatty()
@@ -82,7 +83,7 @@ class Progress:
         self._loss = keep * (self._loss or 0.0) + (1 - keep) * loss
         self._accuracy = keep * self._accuracy + (1 - keep) * accuracy
         self._done += 1
-        if self._done == self._first + 1:  # the first step compiles: no measure of the others
+        if self._first is None:  # the first step compiles: no measure of the others
             self._first, self._started = self._done, time.monotonic()
             return
         text = self._text(images)
@@ -99,6 +100,7 @@ class Progress:
         return time.monotonic() - self._opened
 
     def _text(self, images: int) -> str:
+        assert self._first is not None
         per_step = (time.monotonic() - self._started) / (self._done - self._first)
         left = per_step * (self._total - self._done)
         after = per_step * self._total / self._units * self._units_after

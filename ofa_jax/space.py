@@ -7,7 +7,7 @@ one compiled program serves every subnet.
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -131,7 +131,7 @@ class SearchSpace:
     dropout: float = 0.1
     bn_eps: float = 1e-5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in ("kernels", "expands", "depths", "resolutions"):
             values = getattr(self, field)
             if not values or list(values) != sorted(set(values)) or min(values) < 1:
@@ -322,7 +322,9 @@ class SearchSpace:
         Raises:
           ValueError: a field that is unknown or missing.
         """
-        fields = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in data.items()}
+        fields: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list | tuple) else v for k, v in data.items()
+        }
         try:
             fields["stages"] = tuple(Stage(**s) for s in fields["stages"])
             return cls(**fields)
@@ -388,7 +390,7 @@ def _tiny(name: str, **kwargs: Any) -> SearchSpace:
     )
 
 
-_SPACES = {
+_SPACES: dict[str, Callable[..., SearchSpace]] = {
     "ofa_mbv3_d234_e346_k357_w1.0": functools.partial(_mobilenet_v3, width_mult=1.0),
     "ofa_mbv3_d234_e346_k357_w1.2": functools.partial(
         _mobilenet_v3, width_mult=1.2, resolutions=tuple(range(160, 225, 4))
@@ -416,4 +418,3 @@ def get_space(name: str, **overrides: Any) -> SearchSpace:
         raise ValueError(f"space field {unknown[0]!r} is unknown: expected one of {fields}")
     space = _SPACES[name](name)
     return dataclasses.replace(space, **overrides) if overrides else space
-

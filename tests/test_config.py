@@ -5,6 +5,7 @@ import pytest
 from configs import digits, digits_oneshot, smoke
 from ofa_jax import workdir
 from ofa_jax.config import defaults, from_dict, to_dict
+from ofa_jax.train.loop import plan
 
 PHASES = {"full": {"kernels": (7,), "expands": (6,), "depths": (3,), "distill": 0.0}}
 
@@ -79,3 +80,13 @@ def test_defaults_has_every_field():
     assert config.phases.full.warmup_lr == 0.0
     with pytest.raises(ValueError, match="unknown field nothing"):
         defaults(nothing=1)
+
+
+def test_one_shot_costs_what_progressive_shrinking_costs():
+    cost = {}
+    for module in (digits, digits_oneshot):
+        legs = plan(from_dict(module.get_config().to_dict()), images=1257)
+        cost[module] = sum(leg.units for leg in legs)
+    assert cost[digits_oneshot] == pytest.approx(cost[digits], rel=0.01)
+    # 323 + 190 * 4/3 + (57 + 152) * 7/3 + (38 + 266) * 13/3: a teacher's forward is a third
+    assert cost[digits] == pytest.approx(323 + 253.33 + 487.67 + 1317.33, abs=0.1)

@@ -52,7 +52,9 @@ def test_taps_equal_the_grouped_convolution_with_gradients(size, kernel, stride)
     rng = np.random.default_rng(size * kernel)
     x = rng.standard_normal((3, size, size, 5), np.float32)
     weight = rng.standard_normal((kernel, kernel, 1, 5), np.float32)
-    grouped, grouped_vjp = jax.vjp(functools.partial(elastic.grouped_conv, stride=stride), x, weight)
+    grouped, grouped_vjp = jax.vjp(
+        functools.partial(elastic.grouped_conv, stride=stride), x, weight
+    )
     taps, taps_vjp = jax.vjp(lambda x, w: elastic.depthwise_conv(x, w, stride), x, weight)
     np.testing.assert_allclose(taps, grouped, rtol=1e-5, atol=1e-4)
     dy = rng.standard_normal(grouped.shape, np.float32)

@@ -51,6 +51,35 @@ def test_gradients_are_exactly_zero_outside_the_arch(deep_and_tiny):
                 assert (np.asarray(g)[u] != 0).mean() > (0.3 if "se" in name else 0.9), name
 
 
+def test_masked_gradients_are_the_subnets(deep_and_tiny):
+    space = deep_and_tiny
+    net, variables = random_variables(space)
+    images, arch = random_images(space, 16), space.sample(jax.random.key(8))
+
+    def loss(params, net, stats, arch):
+        variables = {"params": params, "batch_stats": stats}
+        logits, _ = net.apply(variables, images, arch, train=True, mutable=["batch_stats"])
+        return jnp.square(logits).mean()
+
+    gradient = jax.jit(jax.grad(loss), static_argnums=1, compiler_options=QUICKLY)
+    subnet, sub = ofa_jax.extract(space, variables, arch)
+    masked = gradient(variables["params"], net, variables["batch_stats"], arch)
+    small = gradient(sub["params"], subnet, sub["batch_stats"], None)
+    largest = max(np.abs(g).max() for g in jax.tree.leaves(small))
+    for path, g in jax.tree_util.tree_leaves_with_path(small):
+        # A derived filter has no gradient of its own; every other weight's is the slice.
+        if "depth_conv']['conv" not in jax.tree_util.keystr(path):
+            expected = select(masked, path)[tuple(slice(n) for n in g.shape)]
+            error = np.abs(expected - g).max() / largest
+            assert error < 1e-4, (jax.tree_util.keystr(path), error)
+
+
+def select(tree, path):
+    for entry in path:
+        tree = tree[entry.key]
+    return tree
+
+
 def test_running_statistics_of_inactive_channels_never_move(tiny):
     net, variables = random_variables(tiny)
     arch = tiny.smallest()
@@ -89,7 +118,11 @@ def test_running_statistics_follow_pytorchs_rule(tiny):
 def test_vmap_over_archs_equals_a_loop(tiny):
     net, variables = random_variables(tiny)
     images = random_images(tiny, 4)
-    archs = [tiny.largest(), tiny.smallest(), *map(tiny.sample, jax.random.split(jax.random.key(2), 6))]
+    archs = [
+        tiny.largest(),
+        tiny.smallest(),
+        *map(tiny.sample, jax.random.split(jax.random.key(2), 6)),
+    ]
     apply = jax.jit(net.apply)
     looped = jnp.stack([apply(variables, images, arch) for arch in archs])
     batched = jax.jit(jax.vmap(net.apply, (None, None, 0)))(variables, images, stack(archs))

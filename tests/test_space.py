@@ -25,7 +25,8 @@ def test_the_published_spaces_have_the_papers_dimensions():
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"), [(3, 8), (12, 16), (11, 16), (19.2, 24), (134.4, 136), (44, 48), (18, 24)]
+    ("value", "expected"),
+    [(3, 8), (12, 16), (11, 16), (19.2, 24), (134.4, 136), (44, 48), (18, 24)],
 )
 def test_make_divisible_never_loses_ten_percent(value, expected):
     assert make_divisible(value) == expected

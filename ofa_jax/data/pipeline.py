@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import grain
@@ -10,13 +10,12 @@ import numpy as np
 
 from ofa_jax.config import DataConfig
 from ofa_jax.data import transforms
+from ofa_jax.data.sources import Source
 
 Batch = dict[str, np.ndarray]
 
 
-def train_batches(
-    source: Sequence[dict[str, Any]], config: DataConfig, seed: int
-) -> grain.DatasetIterator:
+def train_batches(source: Source, config: DataConfig, seed: int) -> grain.DatasetIterator:
     """Endless training batches: shuffled anew each epoch, augmented, one resolution a batch.
 
     Gives {"image": `[batch, r, r, 3]` uint8, "label": `[batch]` int32}; the iterator's state is
@@ -29,7 +28,7 @@ def train_batches(
 
 
 def calibration_batches(
-    source: Sequence[dict[str, Any]],
+    source: Source,
     config: DataConfig,
     resolution: int,
     images: int,
@@ -46,9 +45,7 @@ def calibration_batches(
     return [batch["image"] for batch in itertools.islice(dataset, batches)]
 
 
-def evaluation_batches(
-    source: Sequence[dict[str, Any]], resolution: int, batch_size: int
-) -> Iterator[Batch]:
+def evaluation_batches(source: Source, resolution: int, batch_size: int) -> Iterator[Batch]:
     """Every image once, in order; the last batch is padded, "weight" 0 marks the padding."""
     for start in range(0, len(source), batch_size):
         examples = [source[i] for i in range(start, min(start + batch_size, len(source)))]
@@ -62,7 +59,7 @@ def evaluation_batches(
 
 
 def _train_dataset(
-    source: Sequence[dict[str, Any]],
+    source: Source,
     config: DataConfig,
     seed: int,
     batch_size: int,

@@ -1,8 +1,7 @@
 """Where images come from: a source is indexed and gives {"image": uint8 HWC, "label": int}."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -11,7 +10,15 @@ SPLIT_SEED = 0  # splits are part of the dataset: they never follow the run's se
 DIGITS_TEST_IMAGES = 360
 
 
-class ArraySource(Sequence[dict[str, Any]]):
+class Source(Protocol):
+    """Random access to examples {"image": `[height, width, 3]` uint8, "label": int32}."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> dict[str, Any]: ...
+
+
+class ArraySource:
     """Images `[n, height, width, 3]` uint8 and labels `[n]` in memory."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray):
@@ -20,7 +27,7 @@ class ArraySource(Sequence[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: Any) -> dict[str, Any]:
+    def __getitem__(self, index: int, /) -> dict[str, Any]:
         return {"image": self.images[index], "label": np.int32(self.labels[index])}
 
 
@@ -28,12 +35,12 @@ class ArraySource(Sequence[dict[str, Any]]):
 class Dataset:
     """Three disjoint splits and the names of the classes."""
 
-    train: Sequence[dict[str, Any]]
-    held_out: Sequence[dict[str, Any]]
-    test: Sequence[dict[str, Any]]
+    train: Source
+    held_out: Source
+    test: Source
     class_names: tuple[str, ...]
 
-    def split(self, name: str) -> Sequence[dict[str, Any]]:
+    def split(self, name: str) -> Source:
         """One of "train", "held_out" and "test"."""
         return {"train": self.train, "held_out": self.held_out, "test": self.test}[name]
 
@@ -54,7 +61,7 @@ def digits(held_out: int) -> Dataset:
         raise ValueError(f"data.held_out={held_out}: expected 1 to {rest - 1} for digits")
     test, held, train = np.split(order, [DIGITS_TEST_IMAGES, DIGITS_TEST_IMAGES + held_out])
     splits = [ArraySource(images[part], labels[part]) for part in (train, held, test)]
-    return Dataset(*splits, class_names=tuple(str(d) for d in range(10)))
+    return Dataset(splits[0], splits[1], splits[2], tuple(str(d) for d in range(10)))
 
 
 SOURCES = {"digits": digits}

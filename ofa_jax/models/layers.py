@@ -1,5 +1,6 @@
 """The layers of a once-for-all network; a `None` choice means the layer is not elastic."""
 
+import itertools
 from typing import Any
 
 import jax
@@ -124,7 +125,7 @@ class DepthwiseWeight(nn.Module):
         if len(self.kernels) == 1:
             return weight
         matrices = {}
-        for smaller, larger in zip(self.kernels, self.kernels[1:], strict=False):
+        for smaller, larger in itertools.pairwise(self.kernels):
             name = elastic.matrix_name(larger, smaller)
             matrices[name] = self.param(name, _identity, smaller * smaller)
         assert kernel is not None

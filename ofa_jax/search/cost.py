@@ -21,19 +21,22 @@ def macs(space: SearchSpace, arch: Arch, resolution: Any) -> Any:
       One integer an arch: int64 outside a transformation, int32 inside `jit` or `vmap` (exact to
       2.1e9). Source: FACTS section 8.
     """
-    return _macs(*_concrete_or_traced(space, arch, resolution), resolution)
+    xp, arch = _integers(arch, resolution)
+    return _macs(xp, space, arch, resolution)
 
 
 def params(space: SearchSpace, arch: Arch) -> Any:
     """Parameters of the extracted subnet, kernel transforms left out; shapes as in `macs`."""
-    return _params(*_concrete_or_traced(space, arch))
+    xp, arch = _integers(arch)
+    return _params(xp, space, arch)
 
 
-def _concrete_or_traced(space: SearchSpace, arch: Arch, *values: Any) -> Any:
+def _integers(arch: Arch, *values: Any) -> tuple[Any, Arch]:
+    """The array module to count with, and the arch as its integers."""
     # NumPy has 64-bit integers without a global switch; traced archs need jnp.
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((arch, values)))
     xp, dtype = (jnp, jnp.int32) if traced else (np, np.int64)
-    return xp, space, jax.tree.map(lambda leaf: xp.asarray(leaf, dtype), arch)
+    return xp, jax.tree.map(lambda leaf: xp.asarray(leaf, dtype), arch)
 
 
 def _block_dims(xp: Any, space: SearchSpace, arch: Arch, index: int, block: Block) -> Any:

@@ -141,7 +141,7 @@ def measure(
 def _batch_sums(
     net: MobileNetV3, data: DataConfig, variables: Tree, arch: Arch | None, batch: Any
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    logits = net.apply(variables, normalize_images(batch["image"], data.mean, data.std), arch)
+    logits: Any = net.apply(variables, normalize_images(batch["image"], data.mean, data.std), arch)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
     correct = logits.argmax(-1) == batch["label"]
     weight = batch["weight"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ofa_jax import checkpoint
@@ -60,9 +61,9 @@ def extract_to(
     stats = calibrate(net, variables, arch, images)
     calibrated = {"params": variables["params"], "batch_stats": stats}
     subnet, sub_variables = extract(space, calibrated, arch)
-    sample = normalize_images(batches[0]["image"], config.data.mean, config.data.std)
+    sample = normalize_images(jnp.asarray(batches[0]["image"]), config.data.mean, config.data.std)
     difference = check_equal(net, calibrated, arch, subnet, sub_variables, sample)
-    card = {
+    card: dict[str, Any] = {
         "name": directory.name,
         "space": space.name,
         "arch": space.arch_to_dict(arch),

@@ -135,7 +135,9 @@ def train_leg(
     data = phase_data(leg.phase, run.net.space, leg.first, len(run.dataset.train), batch_size)
     data = mesh.replicate(run.devices, data)
     after = sum(later.units for later in run.legs[index + 1 :])
-    progress = Progress(leg.name, int(state.step) - leg.first, leg.end - leg.first, leg.units, after)
+    progress = Progress(
+        leg.name, int(state.step) - leg.first, leg.end - leg.first, leg.units, after
+    )
     previous: tuple[int, Tree] | None = None
     train_config = run.config.train
     with checkpoint.open_phase(run.workdir, leg.name, train_config.checkpoint_keep) as manager:

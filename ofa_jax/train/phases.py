@@ -47,7 +47,7 @@ class Phase:
     distill: float = 1.0
     sort_width: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.draw not in DRAWS:
             raise ValueError(f"draw={self.draw!r}: expected one of {', '.join(DRAWS)}")
         fewest = 2 if self.draw == "sandwich" else 1

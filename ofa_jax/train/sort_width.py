@@ -48,8 +48,11 @@ def sort_width(space: SearchSpace, variables: Tree, phase: Phase | int) -> Tree:
 def _sort_block(block: Block, params: Tree, stats: Tree, kept: tuple[int, ...]) -> Any:
     importance = jnp.abs(params["point_linear"]["conv"]["kernel"]).sum(1)
     segment = jnp.searchsorted(jnp.asarray(kept, jnp.int32), jnp.arange(block.mids[-1]), "right")
-    # Stable, most important first, within each segment. The last key is the primary one.
-    order = jnp.lexsort((-importance, segment))
+    # The reference's own offsets, so that channels come out in its order: at -2e5 float32 has
+    # steps of 1/64, so in the upper segment channels nearer than that tie. Ours then keep their
+    # old order; the reference's follow PyTorch's unstable sort, which differs between machines.
+    steps = len(block.mids) - len(kept) + segment - 1
+    order = jnp.argsort(-(importance - jnp.where(segment > 0, steps * 1e5, 0.0)), stable=True)
 
     def take(tree: Tree) -> Tree:  # the last axis of every array holds the middle channels
         return jax.tree.map(lambda a: jnp.take(a, order, axis=-1), tree)

@@ -137,7 +137,5 @@ def train_step(
 
 def _teacher_logits(net: MobileNetV3, teacher: Tree, images: jax.Array) -> jax.Array:
     # Batch statistics, as the reference's teacher in train mode; no dropout key, so no dropout.
-    logits, _ = net.apply(
-        teacher, images, net.space.largest(), train=True, mutable=["batch_stats"]
-    )
+    logits, _ = net.apply(teacher, images, net.space.largest(), train=True, mutable=["batch_stats"])
     return logits

@@ -29,7 +29,9 @@ def test_digits_are_the_real_ones_in_disjoint_splits(digits):
     assert len({i.tobytes() for i in images}) == 1797
     assert {int(e["label"]) for e in digits.test} == set(range(10))
     more = load_dataset("digits", 300)
-    assert all(np.array_equal(a["image"], b["image"]) for a, b in zip(more.test, digits.test))
+    assert all(
+        np.array_equal(a["image"], b["image"]) for a, b in zip(more.test, digits.test, strict=True)
+    )
 
 
 def test_batches_follow_seed_and_position(digits):

@@ -175,12 +175,16 @@ def test_two_devices_equal_one(tiny):
         assert len(jax.tree.leaves(state.params)[0].sharding.device_set) == count
         finals.append(jax.device_get(state))
     _, start, *_ = setup(cfg, tiny)
-    moved = max(map(np.ptp, jax.tree.leaves(jax.tree.map(np.subtract, finals[0].params, start.params))))
+    moved = max(
+        map(np.ptp, jax.tree.leaves(jax.tree.map(np.subtract, finals[0].params, start.params)))
+    )
     assert moved > 1e-2
     assert largest_difference(finals[1].params, finals[0].params) < 1e-5
     assert largest_difference(finals[1].batch_stats, finals[0].batch_stats) < 1e-5
 
 
 def test_a_batch_that_does_not_divide_is_named():
-    with pytest.raises(ValueError, match="data.batch_size=15: expected a multiple of the 2 devices"):
+    with pytest.raises(
+        ValueError, match="data.batch_size=15: expected a multiple of the 2 devices"
+    ):
         mesh.data_mesh(15, jax.devices()[:2])
