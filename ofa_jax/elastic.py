@@ -32,8 +32,8 @@ def transform_kernel(
     """The filter of kernel `size`, derived from the largest one.
 
     Each smaller filter is the centre of the next larger *transformed* one, flattened row-major,
-    times a learned matrix that all channels share: 7 -> 5 -> 3 is a chain. Source: FACTS section
-    2 of Cai et al.'s `DynamicSeparableConv2d.get_active_filter`.
+    times a learned matrix that all channels share: 7 -> 5 -> 3 is a chain. Source: section 3.3 of
+    the paper; `DynamicSeparableConv2d.get_active_filter` of the reference.
 
     Args:
       weight: `[K, K, 1, channels]`, K the largest kernel size.

@@ -96,7 +96,7 @@ class Block:
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
-    """Rounds to a multiple of `divisor`, never below 90 % of `value` (FACTS: all widths use it)."""
+    """Rounds a width to a multiple of `divisor`, never below 90 % of `value`."""
     rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
     return rounded if rounded >= 0.9 * value else rounded + divisor
 

@@ -11,7 +11,7 @@ from ofa_jax.space import SearchSpace, make_divisible, stack
 
 def test_the_published_spaces_have_the_papers_dimensions():
     space = ofa_jax.get_space("ofa_mbv3_d234_e346_k357_w1.0")
-    assert space.size == (9**2 + 9**3 + 9**4) ** 5  # FACTS section 1: about 2e19
+    assert space.size == (9**2 + 9**3 + 9**4) ** 5  # about 2e19, as the paper says
     assert len(space.blocks) == 20
     assert [b.width for b in space.blocks[::4]] == [24, 40, 80, 112, 160]
     assert [b.stride for b in space.blocks[::4]] == [2, 2, 2, 1, 2]

@@ -41,7 +41,7 @@ class BatchNorm(nn.Module):
             return elastic.normalize(x, mean.value, var.value, scale, bias, self.eps, mask)
         batch_mean, batch_var = elastic.batch_moments(x)
         active = jnp.ones((channels,), bool) if mask is None else mask
-        if self.is_mutable_collection("moments"):
+        if self.is_mutable_collection("moments") and not self.is_initializing():
             self.put_variable("moments", "mean", batch_mean)
             self.put_variable("moments", "var", batch_var)
             self.put_variable("moments", "active", active)

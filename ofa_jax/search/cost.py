@@ -19,7 +19,7 @@ def macs(space: SearchSpace, arch: Arch, resolution: Any) -> Any:
 
     Returns:
       One integer an arch: int64 outside a transformation, int32 inside `jit` or `vmap` (exact to
-      2.1e9). Source: FACTS section 8.
+      2.1e9). Source: `utils/flops_counter.py` of the reference.
     """
     xp, arch = _integers(arch, resolution)
     return _macs(xp, space, arch, resolution)

@@ -24,7 +24,7 @@ def calibrate(
 
     A forward pass in train mode over every batch; the result is the mean of the batch means and
     *biased* variances, weighted by batch size. Channels outside the arch keep their statistics.
-    Source: FACTS section 7; `set_running_statistics` of the reference.
+    Source: `set_running_statistics` of the reference.
 
     Args:
       net: the supernet, or a subnet with `arch` None.

@@ -63,7 +63,8 @@ def evaluate_grid(
     """One row per subnet of the grid and resolution: name, arch, top1, loss, macs, params, ...
 
     The grid is {smallest, largest} depth x expand x kernel of the open `choices` (default: all)
-    at the smallest and largest resolution. Source: FACTS section 7.
+    at the smallest and largest resolution. Source: `progressive_shrinking.validate` of the
+    reference.
     """
     space, rows = net.space, []
     for resolution in sorted({min(config.data.resolutions), max(config.data.resolutions)}):

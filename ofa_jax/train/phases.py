@@ -105,7 +105,10 @@ def phase_data(
 
 
 def learning_rate(phase: PhaseData, step: jax.Array) -> jax.Array:
-    """The rate at a step of the run: linear warm-up, then cosine to 0 (FACTS: the reference's)."""
+    """The rate at a step of the run: linear warm-up, then a cosine to 0.
+
+    Source: `calc_learning_rate` and `warmup_adjust_learning_rate` of the reference.
+    """
     done = (step - phase.first_step).astype(jnp.float32)
     warmup = phase.warmup_steps.astype(jnp.float32)
     rising = phase.warmup_lr + (phase.lr - phase.warmup_lr) * (done + 1) / jnp.maximum(warmup, 1)

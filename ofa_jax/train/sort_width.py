@@ -18,7 +18,7 @@ def sort_width(space: SearchSpace, variables: Tree, phase: Phase | int) -> Tree:
     before keep their channels: a phase that opens 3, 4, 6 sorts only within [0, 4 in) and
     [4 in, 6 in). The largest net's function is unchanged. The SE squeeze units are sorted over
     their whole width, which does disturb the smaller subnets, as in the reference. Source:
-    `re_organize_middle_weights`; FACTS section 4.
+    `DynamicMBConvLayer.re_organize_middle_weights` of the reference.
 
     Args:
       space: the supernet's space.

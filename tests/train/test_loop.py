@@ -1,0 +1,74 @@
+import jax
+import numpy as np
+import pytest
+from random_nets import identical, random_variables
+
+from ofa_jax import checkpoint, mesh
+from ofa_jax.config import from_dict
+from ofa_jax.data.pipeline import train_batches
+from ofa_jax.data.sources import load_dataset
+from ofa_jax.train import loop
+from ofa_jax.train.sort_width import sort_width
+from ofa_jax.train.step import init_state
+
+CONFIG = from_dict(
+    {
+        "curriculum": ("full", "expand1"),
+        "phases": {
+            "full": {"kernels": (7,), "expands": (6,), "depths": (3,), "distill": 0.0},
+            "expand1": {"expands": (4, 6), "subnets": 2, "sort_width": True, "epochs": 2.0},
+        },
+    }
+)
+
+
+@pytest.fixture
+def run(tmp_path):
+    dataset = load_dataset("digits", 180)
+    net, variables = random_variables(CONFIG.search_space(10))
+    devices = mesh.data_mesh(64, jax.devices()[:1])
+    legs = loop.plan(CONFIG, len(dataset.train))
+    run = loop.Run(CONFIG, tmp_path, dataset, net, devices, legs)
+    state = init_state(CONFIG, variables, legs[0].end)
+    momentum = jax.tree.map(lambda a: a + 1 if a.ndim else a, state.opt_state)
+    state = loop.TrainState(state.step, state.params, state.batch_stats, momentum)
+    with checkpoint.open_phase(tmp_path, "full", 2) as manager:
+        iterator = train_batches(dataset.train, CONFIG.data, 0)
+        checkpoint.save_step(manager, legs[0].end, state, iterator, {})
+        checkpoint.finish_saves(manager)
+    return run, state
+
+
+def test_the_plan_numbers_steps_through_the_run():
+    full, expand = loop.plan(CONFIG, images=1257)  # 19 steps of 64 an epoch
+    assert (full.first, full.end, full.units) == (0, 19, 19)
+    assert (expand.first, expand.end) == (19, 57)
+    assert expand.units == pytest.approx(38 * (2 + 1 / 3))
+
+
+def test_a_phase_begins_with_sorted_widths_and_a_fresh_optimiser(run):
+    run, state = run
+    fresh = loop.begin_phase(run, run.legs[1], state)
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    ordered = sort_width(run.net.space, variables, 0)
+    assert identical(fresh.params, ordered["params"])
+    assert identical(fresh.batch_stats, ordered["batch_stats"])
+    assert not identical(fresh.params, state.params)
+    assert int(fresh.step) == 19
+    assert all((np.asarray(m) == 0).all() for m in jax.tree.leaves(fresh.opt_state))
+
+
+def test_the_teacher_is_the_first_phases_last_net(run):
+    run, state = run
+    later = loop.begin_phase(run, run.legs[1], state)
+    teacher = loop.teacher_variables(run, 1, later)
+    assert identical(teacher["params"], state.params)
+    assert identical(teacher["batch_stats"], state.batch_stats)
+    alone = loop.teacher_variables(run, 0, state)
+    assert all((np.asarray(a) == 0).all() for a in jax.tree.leaves(alone))
+
+
+def test_the_newest_checkpoint_is_found(run):
+    run, _ = run
+    assert loop.newest_checkpoint(run.workdir, run.legs) == (0, 19)
+    assert loop.newest_checkpoint(run.workdir / "none", run.legs) is None
