@@ -1,5 +1,6 @@
 """Once-for-All training in JAX: train one network, cut any of 10^19 out of it."""
 
+from ofa_jax import interop
 from ofa_jax.checkpoint import load_subnet, load_supernet
 from ofa_jax.models import build_supernet
 from ofa_jax.search.cost import macs, params
@@ -18,6 +19,7 @@ __all__ = [
     "calibrate",
     "extract",
     "get_space",
+    "interop",
     "list_spaces",
     "load_subnet",
     "load_supernet",

@@ -7,6 +7,7 @@ one compiled program serves every subnet.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-ACTIVATIONS = ("relu", "h_swish")
+ACTIVATIONS = ("relu", "relu6", "h_swish")
 
 
 @jax.tree_util.register_dataclass
@@ -46,13 +47,15 @@ class Stage:
     """A run of equally wide blocks; the first one carries the stride.
 
     `width` is the number of output channels, `act` one of `ACTIVATIONS`, `se` whether the blocks
-    have squeeze-and-excitation.
+    have squeeze-and-excitation. `depth` 0 makes the number of blocks elastic; another number
+    fixes it.
     """
 
     width: int
     stride: int
     act: str
     se: bool = False
+    depth: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,14 +106,15 @@ def make_divisible(value: float, divisor: int = 8) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class SearchSpace:
-    """One family of subnets: a MobileNetV3 with elastic kernel size, expand ratio and depth.
+    """One family of subnets: inverted residuals with elastic kernel size, expand ratio and depth.
 
     Attributes:
       name: id, as `get_space` takes it.
       stem: output channels of the first 3x3 convolution; `stem_stride` its stride.
-      first: output channels of the one fixed block behind it.
+      first: output channels of the one fixed block behind it, `first_act` its activation.
       stages: the elastic stages, each of up to `max(depths)` blocks.
-      head: channels of the last convolution; `features` those of the layer before the classifier.
+      head: channels of the last convolution; `features` those of the layer before the classifier,
+        0 for none. `outer_act` is the activation of the stem and of both.
       kernels, expands, depths: the choices, ascending; each is open to every block or stage.
       resolutions: input heights = widths the space is meant for, in pixels.
       num_classes, dropout, bn_eps: as in any classifier.
@@ -123,6 +127,8 @@ class SearchSpace:
     head: int
     features: int
     stem_stride: int = 2
+    outer_act: str = "h_swish"
+    first_act: str = "relu"
     kernels: tuple[int, ...] = (3, 5, 7)
     expands: tuple[int, ...] = (3, 4, 6)
     depths: tuple[int, ...] = (2, 3, 4)
@@ -138,9 +144,9 @@ class SearchSpace:
                 raise ValueError(f"{field}={values}: expected ascending positive numbers")
         if any(k % 2 == 0 for k in self.kernels):
             raise ValueError(f"kernels={self.kernels}: expected odd sizes")
-        for stage in self.stages:
-            if stage.act not in ACTIVATIONS:
-                raise ValueError(f"act={stage.act!r}: expected one of {', '.join(ACTIVATIONS)}")
+        for act in (self.outer_act, self.first_act, *(stage.act for stage in self.stages)):
+            if act not in ACTIVATIONS:
+                raise ValueError(f"act={act!r}: expected one of {', '.join(ACTIVATIONS)}")
         if self.num_classes < 2:
             raise ValueError(f"num_classes={self.num_classes}: expected at least 2")
         if not 0 <= self.dropout < 1:
@@ -158,11 +164,16 @@ class SearchSpace:
             in_width=self.stem,
             width=self.first,
             stride=1,
-            act="relu",
+            act=self.first_act,
             kernels=(3,),
             mids=(self.stem,),
             inverted=False,
         )
+
+    @functools.cached_property
+    def stage_depths(self) -> tuple[tuple[int, ...], ...]:
+        """Per stage, the blocks of each depth choice: `depths`, or its own fixed number."""
+        return tuple((s.depth,) * len(self.depths) if s.depth else self.depths for s in self.stages)
 
     @functools.cached_property
     def blocks(self) -> tuple[Block, ...]:
@@ -170,7 +181,7 @@ class SearchSpace:
         blocks = []
         in_width = self.first
         for stage_index, stage in enumerate(self.stages):
-            for position in range(self.depths[-1]):
+            for position in range(self.stage_depths[stage_index][-1]):
                 mids = tuple(make_divisible(round(in_width * e)) for e in self.expands)
                 block = Block(
                     name=f"stage{stage_index + 1}_block{position + 1}",
@@ -194,14 +205,14 @@ class SearchSpace:
         return tuple(
             block.narrow(kernel[i], expand[i])
             for i, block in enumerate(self.blocks)
-            if block.position < self.depths[depth[block.stage]]
+            if block.position < self.stage_depths[block.stage][depth[block.stage]]
         )
 
     @functools.cached_property
     def size(self) -> int:
         """The number of distinct subnets at one resolution."""
         per_block = len(self.kernels) * len(self.expands)
-        return sum(per_block**d for d in self.depths) ** len(self.stages)
+        return math.prod(sum(per_block**d for d in set(ds)) for ds in self.stage_depths)
 
     # -- archs as arrays ---------------------------------------------------------------------
 
@@ -262,18 +273,20 @@ class SearchSpace:
         missing = [k for k in ("ks", "e", "d") if k not in values]
         if missing:
             raise ValueError(f"arch lacks {missing}: expected the keys 'ks', 'e' and 'd'")
-        blocks, stages = len(self.blocks), len(self.stages)
-        depth = self._indices("d", values["d"], self.depths, [False] * stages)
-        skipped = [b.position >= self.depths[depth[b.stage]] for b in self.blocks]
-        kernel = self._indices("ks", values["ks"], self.kernels, skipped)
-        expand = self._indices("e", values["e"], self.expands, skipped)
-        assert len(kernel) == len(expand) == blocks
+        # A stage of fixed depth may come with any depth, as the reference samples one for it.
+        any_depth = [(s.depth, *self.depths) if s.depth else self.depths for s in self.stages]
+        depth = self._indices("d", values["d"], any_depth, [False] * len(self.stages))
+        depth = [0 if s.depth else i for s, i in zip(self.stages, depth, strict=True)]
+        skipped = [b.position >= self.stage_depths[b.stage][depth[b.stage]] for b in self.blocks]
+        count = len(self.blocks)
+        kernel = self._indices("ks", values["ks"], [self.kernels] * count, skipped)
+        expand = self._indices("e", values["e"], [self.expands] * count, skipped)
         return Arch(*(jnp.asarray(a, jnp.int32) for a in (kernel, expand, depth)))
 
     def _indices(
-        self, key: str, values: Any, allowed: tuple[int, ...], skipped: list[bool]
+        self, key: str, values: Any, allowed: Sequence[tuple[int, ...]], skipped: Sequence[bool]
     ) -> list[int]:
-        length = len(skipped)
+        length = len(allowed)
         if isinstance(values, int | float | np.number):
             values = [values] * length
         values = np.asarray(values).tolist() if isinstance(values, np.ndarray) else values
@@ -281,20 +294,20 @@ class SearchSpace:
             count = len(values) if isinstance(values, Sequence) else repr(values)
             raise ValueError(f"arch[{key!r}] has {count} entries: {self.name} has {length}")
         indices = []
-        for i, (value, skip) in enumerate(zip(values, skipped, strict=True)):
+        for i, (value, choices, skip) in enumerate(zip(values, allowed, skipped, strict=True)):
             if skip and value is None:
                 indices.append(0)
-            elif isinstance(value, bool) or value not in allowed:
-                raise ValueError(f"arch[{key!r}][{i}]={value!r}: {self.name} allows {allowed}")
+            elif isinstance(value, bool) or value not in choices:
+                raise ValueError(f"arch[{key!r}][{i}]={value!r}: {self.name} allows {choices}")
             else:
-                indices.append(allowed.index(value))
+                indices.append(choices.index(value))
         return indices
 
     def arch_to_dict(self, arch: Arch) -> dict[str, list]:
         """Writes one arch as values; skipped blocks come back as `None`."""
         self.check_single(arch)
         kernel, expand, depth = (np.asarray(a).tolist() for a in jax.tree.leaves(arch))
-        depths = [self.depths[i] for i in depth]
+        depths = [ds[i] for ds, i in zip(self.stage_depths, depth, strict=True)]
         active = [b.position < depths[b.stage] for b in self.blocks]
         return {
             "ks": [self.kernels[i] if a else None for i, a in zip(kernel, active, strict=True)],
@@ -370,6 +383,26 @@ def _scaled(width_mult: float, base: int) -> int:
     return make_divisible(base * width_mult)
 
 
+def _proxyless(name: str, width_mult: float, **kwargs: Any) -> SearchSpace:
+    # ProxylessNAS stage widths; `ofa_proxyless.py` in the reference. ReLU6 throughout, no SE, a
+    # last stage of one block, and no layer between pooling and classifier.
+    width = functools.partial(_scaled, width_mult)
+    widths, strides = (24, 40, 80, 96, 192), (2, 2, 2, 1, 2)
+    elastic = (Stage(width(w), s, "relu6") for w, s in zip(widths, strides, strict=True))
+    return SearchSpace(
+        name=name,
+        stem=width(32),
+        first=width(16),
+        stages=(*elastic, Stage(width(320), stride=1, act="relu6", depth=1)),
+        head=width(1280),
+        features=0,
+        outer_act="relu6",
+        first_act="relu6",
+        bn_eps=1e-3,
+        **kwargs,
+    )
+
+
 def _tiny(name: str, **kwargs: Any) -> SearchSpace:
     # Ours, for images of 16 to 32 px: 3 stages of up to 3 blocks, a stem that keeps every pixel,
     # and a last stage that stays at a quarter of the input, so that a digit is never one pixel.
@@ -395,6 +428,7 @@ _SPACES: dict[str, Callable[..., SearchSpace]] = {
     "ofa_mbv3_d234_e346_k357_w1.2": functools.partial(
         _mobilenet_v3, width_mult=1.2, resolutions=tuple(range(160, 225, 4))
     ),
+    "ofa_proxyless_d234_e346_k357_w1.3": functools.partial(_proxyless, width_mult=1.3),
     "ofa_tiny_d123_e346_k357": _tiny,
 }
 

@@ -8,10 +8,11 @@ jax.config.update("jax_num_cpu_devices", 2)
 
 MBV3 = "ofa_mbv3_d234_e346_k357_w1.0"
 MBV3_WIDE = "ofa_mbv3_d234_e346_k357_w1.2"
+PROXYLESS = "ofa_proxyless_d234_e346_k357_w1.3"
 TINY = "ofa_tiny_d123_e346_k357"
 
 
-@pytest.fixture(params=[MBV3, MBV3_WIDE, TINY])
+@pytest.fixture(params=[MBV3, MBV3_WIDE, PROXYLESS, TINY])
 def space(request):
     """Every space, with 10 classes: small images make it cheap (see `pixels`)."""
     return space_lib.get_space(request.param, num_classes=10)

@@ -12,6 +12,7 @@ ALLOWED = {
     "models": {"space", "elastic"},
     "search": {"space"},
     "mesh": set(),
+    "interop": {"space", "elastic", "models"},
     "metrics": set(),
     "data": {"config"},
     "config": {"space", "train.losses", "train.phases"},

@@ -22,6 +22,24 @@ def test_the_published_spaces_have_the_papers_dimensions():
     wide = ofa_jax.get_space("ofa_mbv3_d234_e346_k357_w1.2")
     assert [wide.stem, wide.head, wide.features] == [24, 1152, 1536]
     assert [b.width for b in wide.blocks[::4]] == [32, 48, 96, 136, 192]
+    proxyless = ofa_jax.get_space("ofa_proxyless_d234_e346_k357_w1.3")
+    assert [proxyless.stem, proxyless.first, proxyless.head] == [40, 24, 1664]
+    assert [b.width for b in proxyless.blocks[::4]] == [32, 56, 104, 128, 248, 416]
+    assert proxyless.size == (9**2 + 9**3 + 9**4) ** 5 * 9
+    assert not proxyless.first_block.residual
+
+
+def test_a_stage_of_fixed_depth_takes_any():
+    """The reference samples a depth for the last ProxylessNAS stage, and ignores it."""
+    space = ofa_jax.get_space("ofa_proxyless_d234_e346_k357_w1.3")
+    for last in (1, 3):
+        arch = space.arch_from_dict({"ks": 3, "e": 6, "d": [2, 3, 4, 2, 2, last]})
+        values = space.arch_to_dict(arch)
+        assert values["d"] == [2, 3, 4, 2, 2, 1]
+        assert values["ks"][-1] == 3
+    sampled = space.arch_to_dict(space.sample(jax.random.key(0)))
+    assert sampled["d"][-1] == 1
+    assert len(sampled["ks"]) == 21
 
 
 @pytest.mark.parametrize(

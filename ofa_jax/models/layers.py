@@ -10,7 +10,7 @@ from flax import linen as nn
 from ofa_jax import elastic
 from ofa_jax.space import Block
 
-ACTIVATIONS = {"relu": jax.nn.relu, "h_swish": jax.nn.hard_swish}
+ACTIVATIONS = {"relu": jax.nn.relu, "relu6": jax.nn.relu6, "h_swish": jax.nn.hard_swish}
 
 # The reference's init: normal with variance 2 / (k * k * output channels), depthwise ones too.
 he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")

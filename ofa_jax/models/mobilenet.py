@@ -1,4 +1,4 @@
-"""MobileNetV3 as supernet and as subnet, from one definition."""
+"""MobileNetV3 and ProxylessNAS as supernet and as subnet, from one definition."""
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ class MobileNetV3(nn.Module):
         """
         self._check(images, arch)
         space, eps = self.space, self.space.bn_eps
-        x = ConvBN(space.stem, 3, space.stem_stride, "h_swish", eps, name="first_conv")(
+        x = ConvBN(space.stem, 3, space.stem_stride, space.outer_act, eps, name="first_conv")(
             images, train=train
         )
         x = MBConv(space.first_block, eps, name="first_block")(x, None, None, None, train)
@@ -38,15 +38,18 @@ class MobileNetV3(nn.Module):
             kernel = expand = active = None
             if arch is not None:
                 kernel, expand = arch.kernel[index], arch.expand[index]
-                depth = jnp.asarray(space.depths)[arch.depth[block.stage]]
+                depth = jnp.asarray(space.stage_depths[block.stage])[arch.depth[block.stage]]
                 active = block.position < depth
             x = MBConv(block, eps, name=block.name)(x, kernel, expand, active, train)
-        x = ConvBN(space.head, act="h_swish", eps=eps, name="final_expand_layer")(x, train=train)
+        x = ConvBN(space.head, act=space.outer_act, eps=eps, name="final_expand_layer")(
+            x, train=train
+        )
         x = x.mean((1, 2))
-        x = nn.Dense(
-            space.features, use_bias=False, kernel_init=he_fan_out, name="feature_mix_layer"
-        )(x)
-        x = ACTIVATIONS["h_swish"](x)
+        if space.features:
+            x = nn.Dense(
+                space.features, use_bias=False, kernel_init=he_fan_out, name="feature_mix_layer"
+            )(x)
+            x = ACTIVATIONS[space.outer_act](x)
         x = nn.Dropout(space.dropout)(x, deterministic=not (train and self.has_rng("dropout")))
         return nn.Dense(space.num_classes, kernel_init=torch_uniform, name="classifier")(x)
 

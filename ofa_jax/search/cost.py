@@ -42,7 +42,7 @@ def _integers(arch: Arch, *values: Any) -> tuple[Any, Arch]:
 def _block_dims(xp: Any, space: SearchSpace, arch: Arch, index: int, block: Block) -> Any:
     """(active, kernel, mid, squeeze) of a block as integers with the arch's batch axes."""
     kernel, expand = arch.kernel[..., index], arch.expand[..., index]
-    depth = xp.asarray(space.depths)[arch.depth[..., block.stage]]
+    depth = xp.asarray(space.stage_depths[block.stage])[arch.depth[..., block.stage]]
     active = (block.position < depth).astype(kernel.dtype)
     squeezes = block.squeezes or (0,) * len(block.mids)
     return (
@@ -65,8 +65,8 @@ def _macs(xp: Any, space: SearchSpace, arch: Arch, resolution: Any) -> Any:
         total = total + active * (expand + rest + 2 * mid * squeeze)
         size = out
     width = space.stages[-1].width
-    head = size**2 * width * space.head
-    return total + head + space.head * space.features + space.features * space.num_classes
+    total = total + size**2 * width * space.head + space.head * space.features
+    return total + (space.features or space.head) * space.num_classes
 
 
 def _params(xp: Any, space: SearchSpace, arch: Arch) -> Any:
@@ -80,8 +80,8 @@ def _params(xp: Any, space: SearchSpace, arch: Arch) -> Any:
         attention = 2 * mid * squeeze + (squeeze + mid) * (squeeze > 0)
         total = total + active * (convs + norms + attention)
     width = space.stages[-1].width
-    head = (width + 2) * space.head + space.head * space.features
-    return total + head + (space.features + 1) * space.num_classes
+    total = total + (width + 2) * space.head + space.head * space.features
+    return total + ((space.features or space.head) + 1) * space.num_classes
 
 
 def _out(size: Any, stride: int) -> Any:
