@@ -86,3 +86,23 @@ def identical(a, b):
     """Whether two trees hold the same bits."""
     same = jax.tree.map(lambda x, y: np.array_equal(np.asarray(x), np.asarray(y)), a, b)
     return all(jax.tree.leaves(same))
+
+
+GOLDEN_SPACES = (
+    "ofa_mbv3_d234_e346_k357_w1.0",
+    "ofa_mbv3_d234_e346_k357_w1.2",
+    "ofa_proxyless_d234_e346_k357_w1.3",
+)
+
+
+def golden_archs(space):
+    """The archs whose figures the reference writes down: both ends and three at random."""
+    keys = jax.random.split(jax.random.key(11), 3)
+    return [space.largest(), space.smallest(), *map(space.sample, keys)]
+
+
+def golden_batch():
+    """Eight images of 128 px, NHWC, and their labels."""
+    rng = np.random.default_rng(11)
+    images = rng.standard_normal((8, 128, 128, 3), np.float32)
+    return images, rng.integers(0, 10, 8, np.int32)

@@ -1,0 +1,97 @@
+"""Writes what the reference computes to `once_for_all.npz`, which the tests read without torch.
+
+    pip install torch pillow pyyaml tqdm requests && pip install --no-deps ofa
+    PYTHONPATH=.:tests python tests/golden/make_golden.py
+
+Weights are those of `random_variables`, carried over by `to_once_for_all`; so one file of a few
+hundred KB holds logits, losses, gradient norms and logits after the reference's own calibration.
+"""
+
+import json
+import sys
+import types
+from pathlib import Path
+
+import jax
+import numpy as np
+from random_nets import GOLDEN_SPACES, golden_archs, golden_batch, random_variables
+
+import ofa_jax
+
+PATH = Path(__file__).with_name("once_for_all.npz")
+
+
+def stub_torchvision():
+    """The reference imports torchvision, of which nothing here is used."""
+    names = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional",
+             "torchvision.datasets")  # fmt: skip
+    modules = {name: types.ModuleType(name) for name in names}
+    modules["torchvision.transforms"].RandomResizedCrop = type("RandomResizedCrop", (), {})
+    for name in names[1:]:
+        parent, _, child = name.rpartition(".")
+        setattr(modules[parent], child, modules[name])
+    sys.modules.update(modules)
+
+
+def reference(space, state_dict):
+    """The reference's supernet of `space` with these weights."""
+    import torch
+    from ofa.imagenet_classification.elastic_nn import networks
+
+    cls = networks.OFAMobileNetV3 if space.features else networks.OFAProxylessNASNets
+    net = cls(
+        n_classes=space.num_classes,
+        bn_param=(0.1, space.bn_eps),
+        dropout_rate=0.0,
+        width_mult=float(space.name.rpartition("w")[2]),
+        ks_list=list(space.kernels),
+        expand_ratio_list=list(space.expands),
+        depth_list=list(space.depths),
+    )
+    net.load_state_dict({name: torch.from_numpy(array) for name, array in state_dict.items()})
+    return net
+
+
+def golden(space):
+    """{name: array} of everything the tests compare, for one space."""
+    import torch
+    from ofa.imagenet_classification.elastic_nn.utils import set_running_statistics
+
+    _, variables = random_variables(space)
+    state_dict = ofa_jax.interop.to_once_for_all(variables, space)
+    images, labels = golden_batch()
+    images, labels = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()), torch.from_numpy(labels)
+    archs = golden_archs(space)
+    found = {"archs": np.asarray(json.dumps([space.arch_to_dict(arch) for arch in archs]))}
+    for index, arch in enumerate(archs):
+        net = reference(space, state_dict)
+        net.set_active_subnet(**space.arch_to_dict(arch))
+        with torch.no_grad():
+            found[f"eval/{index}"] = net.eval()(images).numpy()
+        logits = net.train()(images)
+        loss = torch.nn.functional.cross_entropy(logits, labels.long())
+        loss.backward()
+        found[f"train/{index}"] = logits.detach().numpy()
+        found[f"loss/{index}"] = np.float32(loss.item())
+        norms = [0.0 if p.grad is None else p.grad.norm().item() for p in net.parameters()]
+        found[f"norms/{index}"] = np.asarray(norms, np.float32)
+        found["names"] = np.asarray([name for name, _ in net.named_parameters()])
+        net = reference(space, state_dict)
+        net.set_active_subnet(**space.arch_to_dict(arch))
+        set_running_statistics(net, [(images[:5], None), (images[5:], None)])
+        with torch.no_grad():
+            found[f"calibrated/{index}"] = net.eval()(images).numpy()
+    return found
+
+
+def make():
+    """Everything, for every space of the reference."""
+    stub_torchvision()
+    spaces = [ofa_jax.get_space(name, num_classes=10, dropout=0.0) for name in GOLDEN_SPACES]
+    return {f"{s.name}/{key}": value for s in spaces for key, value in golden(s).items()}
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_platforms", "cpu")
+    np.savez_compressed(PATH, **make())
+    print(f"{PATH}: {PATH.stat().st_size / 1e3:.0f} KB")

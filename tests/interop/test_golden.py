@@ -1,0 +1,97 @@
+"""Our nets compute what the reference computes: figures it wrote down (see tests/golden)."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from random_nets import (
+    GOLDEN_SPACES,
+    QUICKLY,
+    golden_batch,
+    largest_difference,
+    random_variables,
+)
+
+import ofa_jax
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "once_for_all.npz"
+
+
+@pytest.fixture(params=GOLDEN_SPACES, scope="module")
+def net(request):
+    space = ofa_jax.get_space(request.param, num_classes=10, dropout=0.0)
+    with np.load(GOLDEN) as file:
+        prefix = f"{space.name}/"
+        golden = {k.removeprefix(prefix): file[k] for k in file.files if k.startswith(prefix)}
+    golden["archs"] = [space.arch_from_dict(a) for a in json.loads(str(golden["archs"]))]
+    return (space, *random_variables(space), golden)
+
+
+def test_logits_of_supernet_and_subnet_are_the_references(net):
+    space, supernet, variables, golden = net
+    images, _ = golden_batch()
+    masked = jax.jit(supernet.apply)
+    for index, arch in enumerate(golden["archs"]):
+        expected = golden[f"eval/{index}"]
+        assert largest_difference(masked(variables, images, arch), expected) < 1e-5
+        if index in (1, 2):
+            subnet, sub = ofa_jax.extract(space, variables, arch)
+            logits = jax.jit(subnet.apply, compiler_options=QUICKLY)(sub, images)
+            assert largest_difference(logits, expected) < 1e-5
+
+
+def test_calibration_is_the_references(net):
+    _, supernet, variables, golden = net
+    images, _ = golden_batch()
+    apply = jax.jit(supernet.apply)
+    for index, arch in enumerate(golden["archs"]):
+        stats = ofa_jax.calibrate(supernet, variables, arch, [images[:5], images[5:]])
+        logits = apply({**variables, "batch_stats": stats}, images, arch)
+        assert largest_difference(logits, golden[f"calibrated/{index}"]) < 1e-4
+
+
+@pytest.mark.parametrize("index", [0, 3])
+def test_losses_and_gradients_are_the_references(net, index):
+    space, supernet, variables, golden = net
+    images, labels = golden_batch()
+    arch = golden["archs"][index]
+
+    def loss(params):
+        logits, _ = supernet.apply(
+            {**variables, "params": params}, images, arch, train=True, mutable=["batch_stats"]
+        )
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(labels))
+        return losses.mean(), logits
+
+    (value, logits), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(variables["params"])
+    assert largest_difference(logits, golden[f"train/{index}"]) < 1e-4
+    np.testing.assert_allclose(value, golden[f"loss/{index}"], rtol=1e-5)
+    tensors = ofa_jax.interop.to_once_for_all({"params": gradient}, space)
+    norms = np.asarray([np.linalg.norm(tensors[name]) for name in golden["names"]])
+    expected = golden[f"norms/{index}"]
+    np.testing.assert_array_equal(norms == 0, expected == 0)  # kernel matrices included
+    # Biases in front of another batch norm have no gradient but rounding: hence the floor.
+    floor = 1e-4 * np.linalg.norm(expected)
+    np.testing.assert_allclose(norms, expected, rtol=1e-3, atol=floor)
+
+
+@pytest.mark.skipif(
+    not (importlib.util.find_spec("torch") and importlib.util.find_spec("ofa")),
+    reason="torch and ofa are not installed; tests/golden/make_golden.py says how",
+)
+def test_the_golden_file_is_what_the_reference_computes_today():
+    from golden.make_golden import make
+
+    with np.load(GOLDEN) as file:
+        made = make()
+        assert sorted(file.files) == sorted(made)
+        for name in file.files:
+            if name.endswith(("names", "archs")):
+                np.testing.assert_array_equal(file[name], made[name])
+            else:
+                assert largest_difference(made[name], file[name]) < 1e-5, name
