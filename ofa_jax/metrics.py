@@ -74,7 +74,8 @@ class Progress:
             initial=first,
             desc=name,
             disable=not self._tty,
-            bar_format="{desc} {percentage:3.0f}% |{bar}| {n}/{total} {postfix}",
+            bar_format="{desc} {percentage:3.0f}% |{bar}| {n}/{total}{postfix}",
+            delay=0.1,  # nothing is drawn before the first step, which may print that it compiles
         )
 
     def update(self, images: int, loss: float, accuracy: float) -> None:
