@@ -4,7 +4,8 @@ from ofa_jax import interop
 from ofa_jax.checkpoint import load_subnet, load_supernet
 from ofa_jax.models import build_supernet
 from ofa_jax.search.cost import macs, params
-from ofa_jax.space import Arch, SearchSpace, get_space, list_spaces
+from ofa_jax.space import Arch, SearchSpace
+from ofa_jax.spaces import get_space, list_spaces
 from ofa_jax.subnets.calibrate import calibrate
 from ofa_jax.subnets.extract import extract
 from ofa_jax.train.phases import Phase

@@ -11,8 +11,9 @@ import jax
 import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
-from ofa_jax.models import MobileNetV3, build_subnet, build_supernet
+from ofa_jax.models import Network, build_subnet, build_supernet
 from ofa_jax.space import SearchSpace
+from ofa_jax.spaces import space_from_dict
 
 Tree = Any
 SEAL = "sha256.json"
@@ -103,19 +104,19 @@ def save_network(directory: Path, variables: Tree, description: Mapping[str, Any
     _seal(directory)
 
 
-def load_supernet(directory: str | Path) -> tuple[SearchSpace, MobileNetV3, Tree]:
+def load_supernet(directory: str | Path) -> tuple[SearchSpace, Network, Tree]:
     """Restores a trained supernet: `space, net, variables`. No configuration is needed.
 
     Raises:
       ValueError: the directory is missing, incomplete or not a supernet.
     """
     description = _description(Path(directory))
-    space = SearchSpace.from_dict(description["space"])
+    space = space_from_dict(description["space"])
     net = build_supernet(space)
     return space, net, _load_variables(Path(directory), net, space.largest())
 
 
-def load_subnet(directory: str | Path) -> tuple[MobileNetV3, Tree]:
+def load_subnet(directory: str | Path) -> tuple[Network, Tree]:
     """Restores an extracted subnet: `subnet, variables`, ready for `subnet.apply`.
 
     Raises:
@@ -125,7 +126,7 @@ def load_subnet(directory: str | Path) -> tuple[MobileNetV3, Tree]:
     description = _description(network)
     if "arch" not in description:
         raise ValueError(f"{directory} holds no subnet: its description has no arch")
-    space = SearchSpace.from_dict(description["space"])
+    space = space_from_dict(description["space"])
     subnet = build_subnet(space, space.arch_from_dict(description["arch"]))
     return subnet, _load_variables(network, subnet, None)
 
@@ -139,7 +140,7 @@ def _description(directory: Path) -> dict[str, Any]:
     return found["description"]
 
 
-def _load_variables(directory: Path, net: MobileNetV3, arch: Any) -> Tree:
+def _load_variables(directory: Path, net: Network, arch: Any) -> Tree:
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")
     like = jax.eval_shape(net.init, jax.random.key(0), image, arch)
     items = ocp.args.Composite(variables=ocp.args.StandardRestore(_abstract(like)))

@@ -13,7 +13,8 @@ from typing import Any
 
 import ml_collections
 
-from ofa_jax.space import SearchSpace, Stage, get_space
+from ofa_jax.space import Number, SearchSpace, Stage
+from ofa_jax.spaces import get_space
 from ofa_jax.train.losses import DISTILLATIONS
 from ofa_jax.train.phases import Phase, check_curriculum
 
@@ -22,7 +23,7 @@ from ofa_jax.train.phases import Phase, check_curriculum
 class SpaceConfig:
     """Which search space: an id of `list_spaces()`, and what to replace in it.
 
-    The fields are those of `SearchSpace`; 0 or () keeps the named space's own value.
+    The fields are those of the named space; 0 or () keeps its own value.
     """
 
     name: str = "ofa_tiny_d123_e346_k357"
@@ -34,8 +35,9 @@ class SpaceConfig:
     head: int = 0
     features: int = 0
     kernels: tuple[int, ...] = ()
-    expands: tuple[int, ...] = ()
+    expands: tuple[Number, ...] = ()
     depths: tuple[int, ...] = ()
+    widths: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,6 +185,8 @@ def _build(kind: Any, data: Any, path: str) -> Any:
         return tuple(_build(args[0], v, f"{path}[{i}]") for i, v in enumerate(data))
     if origin is dict and isinstance(data, Mapping):
         return {k: _build(args[1], v, f"{path}.{k}") for k, v in data.items()}
+    if kind == Number and isinstance(data, int | float) and not isinstance(data, bool):
+        return data
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
     if origin is None and isinstance(data, kind) and (kind is bool or not isinstance(data, bool)):

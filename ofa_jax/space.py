@@ -1,13 +1,13 @@
 """The search space: which subnets exist, as static descriptions and as arrays.
 
-A `SearchSpace` is static, frozen and hashable: it describes one family of networks. An `Arch` is
-one member of it, as int32 arrays of choice *indices*: it can be traced, stacked and vmapped, so
-one compiled program serves every subnet.
+A `SearchSpace` is static, frozen and hashable: it describes one family of networks (`spaces/` has
+the families). An `Arch` is one member of it, as int32 arrays of choice *indices*: it can be
+traced, stacked and vmapped, so one compiled program serves every subnet.
 """
 
+import abc
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 ACTIVATIONS = ("relu", "relu6", "h_swish")
+Number = int | float
 
 
 @jax.tree_util.register_dataclass
@@ -26,20 +27,38 @@ class Arch:
     Attributes:
       kernel: `[blocks]` int32, index of each elastic block's kernel size.
       expand: `[blocks]` int32, index of each elastic block's expand ratio.
-      depth: `[stages]` int32, index of each stage's number of blocks.
+      depth: `[depth genes]` int32, index of each stage's depth; a ResNet's stem comes first.
+      width: `[width genes]` int32, index of each width multiplier; None where width is fixed.
     """
 
     kernel: jax.Array
     expand: jax.Array
     depth: jax.Array
+    width: jax.Array | None = None
 
 
 class Choices(NamedTuple):
-    """Which choices are open, as boolean arrays: data, so that all phases share one compilation."""
+    """Which choices are open, as boolean arrays: data, so that all phases share one compilation.
 
-    kernel: jax.Array  # [kernel choices]
-    expand: jax.Array  # [expand choices]
-    depth: jax.Array  # [depth choices]
+    Each is `[choices]`, or `[genes, choices]` as `SearchSpace.open_genes` gives it.
+    """
+
+    kernel: jax.Array
+    expand: jax.Array
+    depth: jax.Array
+    width: jax.Array | None = None
+
+
+class Dimension(NamedTuple):
+    """One elastic dimension of a space, as the reference writes it.
+
+    `key` is its name in an arch's dict (empty: not written), `values[gene][choice]` what is
+    written for each choice. `also` are further values that may be read for a gene, by choice.
+    """
+
+    key: str
+    values: tuple[tuple[Number, ...], ...]
+    also: tuple[Number, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,55 +66,16 @@ class Stage:
     """A run of equally wide blocks; the first one carries the stride.
 
     `width` is the number of output channels, `act` one of `ACTIVATIONS`, `se` whether the blocks
-    have squeeze-and-excitation. `depth` 0 makes the number of blocks elastic; another number
-    fixes it.
+    have squeeze-and-excitation. The stage has `depth` blocks, and as many more as its depth
+    choice says unless `elastic` is false.
     """
 
     width: int
     stride: int
-    act: str
+    act: str = "relu"
     se: bool = False
     depth: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Block:
-    """The static dimensions of one inverted-residual block; in a subnet every tuple has one entry.
-
-    `mids` and `squeezes` give the middle and squeeze width for each expand choice (`squeezes` is
-    empty without SE); `position` counts within the stage.
-    """
-
-    name: str
-    stage: int
-    position: int
-    in_width: int
-    width: int
-    stride: int
-    act: str
-    kernels: tuple[int, ...]
-    mids: tuple[int, ...]
-    squeezes: tuple[int, ...] = ()
-    inverted: bool = True  # has the 1x1 convolution that expands in_width to mid
-
-    @property
-    def residual(self) -> bool:
-        """Whether the input is added to the output: stride 1 and equal widths only."""
-        return self.stride == 1 and self.in_width == self.width
-
-    @property
-    def elastic(self) -> bool:
-        """Whether there is more than one kernel size or middle width to choose from."""
-        return len(self.kernels) > 1 or len(self.mids) > 1
-
-    def narrow(self, kernel: int, expand: int) -> "Block":
-        """The block with one kernel and one expand choice (indices) left."""
-        return dataclasses.replace(
-            self,
-            kernels=(self.kernels[kernel],),
-            mids=(self.mids[expand],),
-            squeezes=self.squeezes and (self.squeezes[expand],),
-        )
+    elastic: bool = True
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
@@ -104,189 +84,182 @@ def make_divisible(value: float, divisor: int = 8) -> int:
     return rounded if rounded >= 0.9 * value else rounded + divisor
 
 
-@dataclasses.dataclass(frozen=True)
-class SearchSpace:
-    """One family of subnets: inverted residuals with elastic kernel size, expand ratio and depth.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchSpace(abc.ABC):
+    """One family of subnets; the families add their own widths and their blocks.
 
     Attributes:
       name: id, as `get_space` takes it.
-      stem: output channels of the first 3x3 convolution; `stem_stride` its stride.
-      first: output channels of the one fixed block behind it, `first_act` its activation.
-      stages: the elastic stages, each of up to `max(depths)` blocks.
-      head: channels of the last convolution; `features` those of the layer before the classifier,
-        0 for none. `outer_act` is the activation of the stem and of both.
+      stages: the elastic stages.
       kernels, expands, depths: the choices, ascending; each is open to every block or stage.
+      widths: the width multipliers of every stage's output, ascending; () fixes the widths.
       resolutions: input heights = widths the space is meant for, in pixels.
       num_classes, dropout, bn_eps: as in any classifier.
     """
 
     name: str
-    stem: int
-    first: int
     stages: tuple[Stage, ...]
-    head: int
-    features: int
-    stem_stride: int = 2
-    outer_act: str = "h_swish"
-    first_act: str = "relu"
     kernels: tuple[int, ...] = (3, 5, 7)
-    expands: tuple[int, ...] = (3, 4, 6)
+    expands: tuple[Number, ...] = (3, 4, 6)
     depths: tuple[int, ...] = (2, 3, 4)
+    widths: tuple[float, ...] = ()
     resolutions: tuple[int, ...] = tuple(range(128, 225, 4))
     num_classes: int = 1000
     dropout: float = 0.1
     bn_eps: float = 1e-5
 
     def __post_init__(self) -> None:
-        for field in ("kernels", "expands", "depths", "resolutions"):
+        for field in ("kernels", "expands", "depths", "widths", "resolutions"):
             values = getattr(self, field)
-            if not values or list(values) != sorted(set(values)) or min(values) < 1:
-                raise ValueError(f"{field}={values}: expected ascending positive numbers")
+            if (not values and field != "widths") or list(values) != sorted(set(values)):
+                raise ValueError(f"{field}={values}: expected ascending numbers")
+            if values and (values[0] < 0 or (values[0] == 0 and field != "depths")):
+                raise ValueError(f"{field}={values}: expected positive numbers")
         if any(k % 2 == 0 for k in self.kernels):
             raise ValueError(f"kernels={self.kernels}: expected odd sizes")
-        for act in (self.outer_act, self.first_act, *(stage.act for stage in self.stages)):
-            if act not in ACTIVATIONS:
-                raise ValueError(f"act={act!r}: expected one of {', '.join(ACTIVATIONS)}")
+        if not self.stages:
+            raise ValueError("stages=(): expected one stage or more")
+        for i, (stage, depths) in enumerate(zip(self.stages, self.stage_depths, strict=True)):
+            if stage.act not in ACTIVATIONS:
+                allowed = ", ".join(ACTIVATIONS)
+                raise ValueError(f"stages[{i}].act={stage.act!r}: expected one of {allowed}")
+            if stage.width < 1 or stage.stride not in (1, 2):
+                raise ValueError(
+                    f"stages[{i}]: width={stage.width}, stride={stage.stride}: expected a positive"
+                    " width, and stride 1 or 2"
+                )
+            if depths[0] < 1:
+                raise ValueError(f"stages[{i}] may have {depths[0]} blocks: expected at least 1")
         if self.num_classes < 2:
             raise ValueError(f"num_classes={self.num_classes}: expected at least 2")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout}: expected a rate in [0, 1)")
 
-    # -- static structure --------------------------------------------------------------------
+    # -- static structure ----------------------------------------------------------------------
 
-    @functools.cached_property
-    def first_block(self) -> Block:
-        """The fixed block behind the stem: kernel 3, no expansion, ReLU, no SE."""
-        return Block(
-            name="first_block",
-            stage=-1,
-            position=0,
-            in_width=self.stem,
-            width=self.first,
-            stride=1,
-            act=self.first_act,
-            kernels=(3,),
-            mids=(self.stem,),
-            inverted=False,
-        )
+    @property
+    @abc.abstractmethod
+    def blocks(self) -> tuple[Any, ...]:
+        """Every elastic block at full depth, in the order of `Arch.kernel` and `Arch.expand`."""
+
+    @property
+    @abc.abstractmethod
+    def dimensions(self) -> dict[str, Dimension]:
+        """The elastic dimensions by their field in `Arch`, in its order."""
+
+    @property
+    @abc.abstractmethod
+    def size(self) -> int:
+        """The number of distinct subnets at one resolution."""
+
+    stem_genes = 0  # depth genes in front of the stages' own
 
     @functools.cached_property
     def stage_depths(self) -> tuple[tuple[int, ...], ...]:
-        """Per stage, the blocks of each depth choice: `depths`, or its own fixed number."""
-        return tuple((s.depth,) * len(self.depths) if s.depth else self.depths for s in self.stages)
+        """Per stage, the number of blocks for each depth choice."""
+        return tuple(tuple(s.depth + s.elastic * d for d in self.depths) for s in self.stages)
 
-    @functools.cached_property
-    def blocks(self) -> tuple[Block, ...]:
-        """Every elastic block at full depth, in the order of `Arch.kernel` and `Arch.expand`."""
-        blocks = []
-        in_width = self.first
-        for stage_index, stage in enumerate(self.stages):
-            for position in range(self.stage_depths[stage_index][-1]):
-                mids = tuple(make_divisible(round(in_width * e)) for e in self.expands)
-                block = Block(
-                    name=f"stage{stage_index + 1}_block{position + 1}",
-                    stage=stage_index,
-                    position=position,
-                    in_width=in_width,
-                    width=stage.width,
-                    stride=stage.stride if position == 0 else 1,
-                    act=stage.act,
-                    kernels=self.kernels,
-                    mids=mids,
-                    squeezes=tuple(make_divisible(m // 4) for m in mids) if stage.se else (),
-                )
-                blocks.append(block)
-                in_width = stage.width
-        return tuple(blocks)
+    def active(self, depth: Any) -> Any:
+        """`[..., blocks]` booleans, which blocks an arch of such depth genes keeps.
 
-    def active_blocks(self, arch: Arch) -> tuple[Block, ...]:
-        """The blocks of one concrete `arch`, each narrowed to its choice; skipped ones left out."""
-        kernel, expand, depth = (np.asarray(a).tolist() for a in jax.tree.leaves(arch))
-        return tuple(
-            block.narrow(kernel[i], expand[i])
-            for i, block in enumerate(self.blocks)
-            if block.position < self.stage_depths[block.stage][depth[block.stage]]
+        A NumPy array where `depth` (`Arch.depth`) is concrete.
+        """
+        keeps = np.asarray(
+            [[b.position < depth for depth in self.stage_depths[b.stage]] for b in self.blocks]
         )
+        genes = np.asarray([self.stem_genes + b.stage for b in self.blocks])
+        xp = jnp if isinstance(depth, jax.core.Tracer) else np
+        return xp.asarray(keeps)[np.arange(len(genes)), xp.asarray(depth)[..., genes]]
 
-    @functools.cached_property
-    def size(self) -> int:
-        """The number of distinct subnets at one resolution."""
-        per_block = len(self.kernels) * len(self.expands)
-        return math.prod(sum(per_block**d for d in set(ds)) for ds in self.stage_depths)
-
-    # -- archs as arrays ---------------------------------------------------------------------
+    # -- archs as arrays -----------------------------------------------------------------------
 
     def open_choices(
         self,
         kernels: Sequence[int] | None = None,
-        expands: Sequence[int] | None = None,
+        expands: Sequence[Number] | None = None,
         depths: Sequence[int] | None = None,
+        widths: Sequence[float] | None = None,
     ) -> Choices:
         """Open only the given values of each dimension; `None` opens all of them.
 
         Raises:
           ValueError: a value that is not a choice of this space.
         """
-        opened = []
-        for field, values in (("kernels", kernels), ("expands", expands), ("depths", depths)):
+        given = {"kernels": kernels, "expands": expands, "depths": depths, "widths": widths}
+        opened: list[Any] = []
+        for field, values in given.items():
             allowed = getattr(self, field)
             values = allowed if values is None else tuple(values)
             wrong = [v for v in values if v not in allowed]
-            if wrong or not values:
-                raise ValueError(
-                    f"{field}={tuple(values)}: {self.name} has the choices {allowed} only"
-                )
-            opened.append(jnp.asarray([v in values for v in allowed]))
+            if wrong or bool(values) != bool(allowed):
+                raise ValueError(f"{field}={values}: {self.name} has the choices {allowed} only")
+            opened.append(jnp.asarray([v in values for v in allowed]) if allowed else None)
         return Choices(*opened)
 
+    def open_genes(self, choices: Choices) -> Choices:
+        """`[genes, choices]` booleans: what each gene may be under the open `choices`."""
+        opened = {
+            field: jnp.broadcast_to(mask, (len(self.dimensions[field].values), len(mask)))
+            for field, mask in choices._asdict().items()
+            if mask is not None
+        }
+        return Choices(**opened)
+
     def sample(self, key: jax.Array, choices: Choices | None = None) -> Arch:
-        """Draws one arch, uniformly and independently per block and stage, from open `choices`."""
-        choices = self.open_choices() if choices is None else choices
-        lengths = (len(self.blocks), len(self.blocks), len(self.stages))
-        keys = jax.random.split(key, 3)
-        return Arch(*map(_uniform, keys, choices, lengths))
+        """Draws one arch, uniformly and independently per gene, from the open `choices`."""
+        opened = self.open_genes(self.open_choices() if choices is None else choices)
+        keys = zip(self.dimensions, jax.random.split(key, len(self.dimensions)), strict=True)
+        return Arch(**{field: _uniform(k, getattr(opened, field)) for field, k in keys})
 
     def largest(self, choices: Choices | None = None) -> Arch:
         """The arch with the largest open choice everywhere."""
-        choices = self.open_choices() if choices is None else choices
-        return self._constant([len(c) - 1 - jnp.argmax(c[::-1]) for c in choices])
+        return self._extreme(choices, lambda mask: len(mask) - 1 - jnp.argmax(mask[::-1]))
 
     def smallest(self, choices: Choices | None = None) -> Arch:
         """The arch with the smallest open choice everywhere."""
+        return self._extreme(choices, jnp.argmax)
+
+    def _extreme(self, choices: Choices | None, pick: Callable[[jax.Array], jax.Array]) -> Arch:
         choices = self.open_choices() if choices is None else choices
-        return self._constant([jnp.argmax(c) for c in choices])
+        return self.everywhere({field: pick(getattr(choices, field)) for field in self.dimensions})
 
-    def _constant(self, indices: Sequence[jax.Array]) -> Arch:
-        lengths = (len(self.blocks), len(self.blocks), len(self.stages))
-        return Arch(*(jnp.full(n, i, jnp.int32) for n, i in zip(lengths, indices, strict=True)))
+    def everywhere(self, indices: Mapping[str, Any]) -> Arch:
+        """The arch with one choice index for each dimension, the same in all its genes."""
+        filled = {
+            field: jnp.full(len(dimension.values), indices[field], jnp.int32)
+            for field, dimension in self.dimensions.items()
+        }
+        return Arch(**filled)
 
-    # -- archs as values, as the reference writes them ------------------------------------------
+    # -- archs as values, as the reference writes them -----------------------------------------
 
     def arch_from_dict(self, values: Mapping[str, Any]) -> Arch:
         """Reads `{"ks": [...], "e": [...], "d": [...]}`; a single number stands for all entries.
 
-        Blocks beyond their stage's depth may be `None`: their genes are never used.
+        A ResNet has "w" instead of "ks", and its entries are indices. Blocks beyond their stage's
+        depth may be `None`: their genes are never used.
 
         Raises:
           ValueError: a missing key, a wrong length or a value outside the choices, by name.
         """
-        missing = [k for k in ("ks", "e", "d") if k not in values]
+        needed = [d.key for d in self.dimensions.values() if d.key]
+        missing = [key for key in needed if key not in values]
         if missing:
-            raise ValueError(f"arch lacks {missing}: expected the keys 'ks', 'e' and 'd'")
-        # A stage of fixed depth may come with any depth, as the reference samples one for it.
-        any_depth = [(s.depth, *self.depths) if s.depth else self.depths for s in self.stages]
-        depth = self._indices("d", values["d"], any_depth, [False] * len(self.stages))
-        depth = [0 if s.depth else i for s, i in zip(self.stages, depth, strict=True)]
-        skipped = [b.position >= self.stage_depths[b.stage][depth[b.stage]] for b in self.blocks]
-        count = len(self.blocks)
-        kernel = self._indices("ks", values["ks"], [self.kernels] * count, skipped)
-        expand = self._indices("e", values["e"], [self.expands] * count, skipped)
-        return Arch(*(jnp.asarray(a, jnp.int32) for a in (kernel, expand, depth)))
+            expected = ", ".join(repr(key) for key in needed)
+            raise ValueError(f"arch lacks {missing}: expected the keys {expected}")
+        depth = self._indices(self.dimensions["depth"], values, None)
+        active = self.active(np.asarray(depth))
+        indices = {
+            field: self._indices(d, values, active if field in ("kernel", "expand") else None)
+            for field, d in self.dimensions.items()
+        }
+        return Arch(**{field: jnp.asarray(found, jnp.int32) for field, found in indices.items()})
 
     def _indices(
-        self, key: str, values: Any, allowed: Sequence[tuple[int, ...]], skipped: Sequence[bool]
+        self, dimension: Dimension, arch: Mapping[str, Any], active: Sequence[bool] | None
     ) -> list[int]:
-        length = len(allowed)
+        key, length = dimension.key, len(dimension.values)
+        values = arch[key] if key else dimension.values[0][0]
         if isinstance(values, int | float | np.number):
             values = [values] * length
         values = np.asarray(values).tolist() if isinstance(values, np.ndarray) else values
@@ -294,60 +267,46 @@ class SearchSpace:
             count = len(values) if isinstance(values, Sequence) else repr(values)
             raise ValueError(f"arch[{key!r}] has {count} entries: {self.name} has {length}")
         indices = []
-        for i, (value, choices, skip) in enumerate(zip(values, allowed, skipped, strict=True)):
-            if skip and value is None:
+        for i, (value, choices) in enumerate(zip(values, dimension.values, strict=True)):
+            if value is None and active is not None and not active[i]:
                 indices.append(0)
-            elif isinstance(value, bool) or value not in choices:
-                raise ValueError(f"arch[{key!r}][{i}]={value!r}: {self.name} allows {choices}")
-            else:
+            elif not isinstance(value, bool) and value in choices:
                 indices.append(choices.index(value))
+            elif not isinstance(value, bool) and value in dimension.also:
+                indices.append(dimension.also.index(value))
+            else:
+                raise ValueError(f"arch[{key!r}][{i}]={value!r}: {self.name} allows {choices}")
         return indices
 
     def arch_to_dict(self, arch: Arch) -> dict[str, list]:
         """Writes one arch as values; skipped blocks come back as `None`."""
-        self.check_single(arch)
-        kernel, expand, depth = (np.asarray(a).tolist() for a in jax.tree.leaves(arch))
-        depths = [ds[i] for ds, i in zip(self.stage_depths, depth, strict=True)]
-        active = [b.position < depths[b.stage] for b in self.blocks]
-        return {
-            "ks": [self.kernels[i] if a else None for i, a in zip(kernel, active, strict=True)],
-            "e": [self.expands[i] if a else None for i, a in zip(expand, active, strict=True)],
-            "d": depths,
-        }
+        indices = self.indices(arch)
+        written: dict[str, list] = {}
+        active = self.active(np.asarray(indices["depth"]))
+        for field, dimension in self.dimensions.items():
+            found: list = [v[i] for v, i in zip(dimension.values, indices[field], strict=True)]
+            if field in ("kernel", "expand"):
+                found = [v if a else None for v, a in zip(found, active, strict=True)]
+            if dimension.key:
+                written[dimension.key] = found
+        return written
 
     def check_single(self, arch: Arch) -> None:
         """Raises `ValueError` unless `arch` is one arch (not a batch) of this space's shape."""
-        expected = ((len(self.blocks),), (len(self.blocks),), (len(self.stages),))
+        expected = tuple((len(d.values),) for d in self.dimensions.values())
         shapes = tuple(jnp.shape(a) for a in jax.tree.leaves(arch))
         if shapes != expected:
             raise ValueError(f"arch has shapes {shapes}: one arch of {self.name} has {expected}")
 
-    # -- as plain data ---------------------------------------------------------------------------
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON-able data; `from_dict` reads it back."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "SearchSpace":
-        """Reads what `to_dict` wrote, tuples having become lists in JSON.
-
-        Raises:
-          ValueError: a field that is unknown or missing.
-        """
-        fields: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list | tuple) else v for k, v in data.items()
-        }
-        try:
-            fields["stages"] = tuple(Stage(**s) for s in fields["stages"])
-            return cls(**fields)
-        except (TypeError, KeyError) as error:
-            raise ValueError(f"not the description of a search space: {error}") from error
+    def indices(self, arch: Arch) -> dict[str, list[int]]:
+        """The choice indices of one concrete arch by field, as plain numbers."""
+        self.check_single(arch)
+        return {field: np.asarray(getattr(arch, field)).tolist() for field in self.dimensions}
 
 
-def _uniform(key: jax.Array, open_: jax.Array, length: int) -> jax.Array:
-    logits = jnp.where(open_, 0.0, -jnp.inf)
-    return jax.random.categorical(key, logits, shape=(length,)).astype(jnp.int32)
+def _uniform(key: jax.Array, opened: jax.Array) -> jax.Array:
+    logits = jnp.where(opened, 0.0, -jnp.inf)
+    return jax.random.categorical(key, logits, axis=-1).astype(jnp.int32)
 
 
 def stack(archs: Sequence[Arch]) -> Arch:
@@ -355,100 +314,6 @@ def stack(archs: Sequence[Arch]) -> Arch:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *archs)
 
 
-# -- the spaces ------------------------------------------------------------------------------------
-
-
-def _mobilenet_v3(name: str, width_mult: float, **kwargs: Any) -> SearchSpace:
-    # Base widths, strides, activations and SE of Cai et al. 2020; `ofa_mbv3.py` in the reference.
-    width = functools.partial(_scaled, width_mult)
-    stages = (
-        Stage(width(24), stride=2, act="relu"),
-        Stage(width(40), stride=2, act="relu", se=True),
-        Stage(width(80), stride=2, act="h_swish"),
-        Stage(width(112), stride=1, act="h_swish", se=True),
-        Stage(width(160), stride=2, act="h_swish", se=True),
-    )
-    return SearchSpace(
-        name=name,
-        stem=width(16),
-        first=width(16),
-        stages=stages,
-        head=width(960),
-        features=width(1280),
-        **kwargs,
-    )
-
-
-def _scaled(width_mult: float, base: int) -> int:
-    return make_divisible(base * width_mult)
-
-
-def _proxyless(name: str, width_mult: float, **kwargs: Any) -> SearchSpace:
-    # ProxylessNAS stage widths; `ofa_proxyless.py` in the reference. ReLU6 throughout, no SE, a
-    # last stage of one block, and no layer between pooling and classifier.
-    width = functools.partial(_scaled, width_mult)
-    widths, strides = (24, 40, 80, 96, 192), (2, 2, 2, 1, 2)
-    elastic = (Stage(width(w), s, "relu6") for w, s in zip(widths, strides, strict=True))
-    return SearchSpace(
-        name=name,
-        stem=width(32),
-        first=width(16),
-        stages=(*elastic, Stage(width(320), stride=1, act="relu6", depth=1)),
-        head=width(1280),
-        features=0,
-        outer_act="relu6",
-        first_act="relu6",
-        bn_eps=1e-3,
-        **kwargs,
-    )
-
-
-def _tiny(name: str, **kwargs: Any) -> SearchSpace:
-    # Ours, for images of 16 to 32 px: 3 stages of up to 3 blocks, a stem that keeps every pixel,
-    # and a last stage that stays at a quarter of the input, so that a digit is never one pixel.
-    stages = (
-        Stage(24, stride=2, act="relu"),
-        Stage(40, stride=2, act="h_swish", se=True),
-        Stage(64, stride=1, act="h_swish", se=True),
-    )
-    return SearchSpace(
-        name=name,
-        stem=16,
-        stem_stride=1,
-        first=16,
-        stages=stages,
-        head=192,
-        features=256,
-        **{"depths": (1, 2, 3), "resolutions": (16, 20, 24, 28, 32), **kwargs},
-    )
-
-
-_SPACES: dict[str, Callable[..., SearchSpace]] = {
-    "ofa_mbv3_d234_e346_k357_w1.0": functools.partial(_mobilenet_v3, width_mult=1.0),
-    "ofa_mbv3_d234_e346_k357_w1.2": functools.partial(
-        _mobilenet_v3, width_mult=1.2, resolutions=tuple(range(160, 225, 4))
-    ),
-    "ofa_proxyless_d234_e346_k357_w1.3": functools.partial(_proxyless, width_mult=1.3),
-    "ofa_tiny_d123_e346_k357": _tiny,
-}
-
-
-def list_spaces() -> tuple[str, ...]:
-    """The ids that `get_space` knows."""
-    return tuple(_SPACES)
-
-
-def get_space(name: str, **overrides: Any) -> SearchSpace:
-    """A space by id, with fields such as `num_classes`, `dropout` or `depths` replaced.
-
-    Raises:
-      ValueError: an unknown id or field.
-    """
-    if name not in _SPACES:
-        raise ValueError(f"space {name!r} is unknown: expected one of {', '.join(_SPACES)}")
-    fields = [f.name for f in dataclasses.fields(SearchSpace)]
-    unknown = [k for k in overrides if k not in fields or k == "name"]
-    if unknown:
-        raise ValueError(f"space field {unknown[0]!r} is unknown: expected one of {fields}")
-    space = _SPACES[name](name)
-    return dataclasses.replace(space, **overrides) if overrides else space
+def count_blocks(per_block: int, depths: Sequence[int]) -> int:
+    """How many distinct runs of blocks a stage has, with so many variants of each block."""
+    return sum(per_block**depth for depth in set(depths))

@@ -1,7 +1,7 @@
 import jax
 import pytest
 
-from ofa_jax import space as space_lib
+import ofa_jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 2)
@@ -9,21 +9,22 @@ jax.config.update("jax_num_cpu_devices", 2)
 MBV3 = "ofa_mbv3_d234_e346_k357_w1.0"
 MBV3_WIDE = "ofa_mbv3_d234_e346_k357_w1.2"
 PROXYLESS = "ofa_proxyless_d234_e346_k357_w1.3"
+RESNET = "ofa_resnet50"
 TINY = "ofa_tiny_d123_e346_k357"
 
 
-@pytest.fixture(params=[MBV3, MBV3_WIDE, PROXYLESS, TINY])
+@pytest.fixture(params=[MBV3, MBV3_WIDE, PROXYLESS, RESNET, TINY])
 def space(request):
     """Every space, with 10 classes: small images make it cheap (see `pixels`)."""
-    return space_lib.get_space(request.param, num_classes=10)
+    return ofa_jax.get_space(request.param, num_classes=10)
 
 
 @pytest.fixture(params=[MBV3, TINY])
 def deep_and_tiny(request):
     """One published space and ours, for what takes long to compile (gradients)."""
-    return space_lib.get_space(request.param, num_classes=10)
+    return ofa_jax.get_space(request.param, num_classes=10)
 
 
 @pytest.fixture
 def tiny():
-    return space_lib.get_space(TINY, num_classes=10)
+    return ofa_jax.get_space(TINY, num_classes=10)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import ofa_jax
+from ofa_jax.spaces import ResNetSpace
 
 # For programs that run once or twice: compiling takes most of the time.
 QUICKLY = {"xla_backend_optimization_level": 0}
@@ -12,7 +13,7 @@ QUICKLY = {"xla_backend_optimization_level": 0}
 
 def pixels(space):
     """The smallest image that keeps more than one pixel to the end of the net."""
-    return 64 if space.stem_stride == 2 else 16
+    return 16 if "tiny" in space.name else 64
 
 
 def random_images(space, batch, seed=0):
@@ -45,7 +46,12 @@ def random_variables(space, seed=0):
 def inside(space, arch, params):
     """Which entries of each supernet parameter the arch uses, worked out with plain loops."""
     used = jax.tree.map(lambda a: np.ones(a.shape, bool), params)
-    values = space.arch_to_dict(arch)
+    mark = mark_resnet if isinstance(space, ResNetSpace) else mark_mobilenet
+    mark(space, space.arch_to_dict(arch), used)
+    return used
+
+
+def mark_mobilenet(space, values, used):
     for i, block in enumerate(space.blocks):
         tree = used[block.name]
         kernel, expand = values["ks"][i], values["e"][i]
@@ -73,7 +79,33 @@ def inside(space, arch, params):
                 tree["se"][part]["kernel"][rows:] = False
                 tree["se"][part]["kernel"][:, columns:] = False
                 tree["se"][part]["bias"][columns:] = False
-    return used
+
+
+def mark_resnet(space, values, used):
+    def conv_bn(tree, inputs, outputs):
+        tree["conv"]["kernel"][..., inputs:, :] = False
+        tree["conv"]["kernel"][..., outputs:] = False
+        for array in tree["bn"].values():
+            array[outputs:] = False
+
+    stem, w = space.stem_block, values["w"]
+    mid, width = stem.mids[w[0]], stem.widths[w[1]]
+    conv_bn(used["stem"]["conv1"], 3, mid)
+    conv_bn(used["stem"]["conv2"], *((mid, mid) if values["d"][0] == 2 else (0, 0)))
+    conv_bn(used["stem"]["conv3"], mid, width)
+    for i, block in enumerate(space.blocks):
+        tree = used[block.name]
+        if values["e"][i] is None:
+            used[block.name] = jax.tree.map(np.zeros_like, tree)
+            continue
+        in_width, width = width, block.widths[w[2 + block.stage]]
+        mid = block.mids[w[2 + block.stage]][space.expands.index(values["e"][i])]
+        conv_bn(tree["conv1"], in_width, mid)
+        conv_bn(tree["conv2"], mid, mid)
+        conv_bn(tree["conv3"], mid, width)
+        if block.position == 0:
+            conv_bn(tree["downsample"], in_width, width)
+    used["classifier"]["kernel"][width:] = False
 
 
 def largest_difference(a, b):
@@ -92,6 +124,7 @@ GOLDEN_SPACES = (
     "ofa_mbv3_d234_e346_k357_w1.0",
     "ofa_mbv3_d234_e346_k357_w1.2",
     "ofa_proxyless_d234_e346_k357_w1.3",
+    "ofa_resnet50",
 )
 
 

@@ -9,18 +9,19 @@ PACKAGE = Path(__file__).parents[1] / "ofa_jax"
 ALLOWED = {
     "space": set(),
     "elastic": set(),
-    "models": {"space", "elastic"},
-    "search": {"space"},
+    "spaces": {"space"},
+    "models": {"space", "spaces", "elastic"},
+    "search": {"space", "spaces"},
     "mesh": set(),
-    "interop": {"space", "elastic", "models"},
+    "interop": {"space", "spaces", "elastic", "models", "checkpoint"},
     "metrics": set(),
     "data": {"config"},
-    "config": {"space", "train.losses", "train.phases"},
-    "checkpoint": {"space", "models"},
+    "config": {"space", "spaces", "train.losses", "train.phases"},
+    "checkpoint": {"space", "spaces", "models"},
     "workdir": {"config", "checkpoint"},
-    "subnets": {"space", "elastic", "models", "search", "data", "config", "checkpoint"},
-    "train": {"space", "models", "subnets", "data", "config", "checkpoint", "mesh", "metrics",
-              "workdir"},
+    "subnets": {"space", "spaces", "elastic", "models", "search", "data", "config", "checkpoint"},
+    "train": {"space", "spaces", "models", "subnets", "data", "config", "checkpoint", "mesh",
+              "metrics", "workdir"},
 }  # fmt: skip
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import ofa_jax
-from ofa_jax.space import SearchSpace, make_divisible, stack
+from ofa_jax.space import Stage, make_divisible, stack
+from ofa_jax.spaces import space_from_dict, space_to_dict
 
 
 def test_the_published_spaces_have_the_papers_dimensions():
@@ -42,6 +43,51 @@ def test_a_stage_of_fixed_depth_takes_any():
     assert len(sampled["ks"]) == 21
 
 
+def test_the_resnet_space_has_the_references_dimensions():
+    space = ofa_jax.get_space("ofa_resnet50")
+    assert [space.stem_block.mids, space.stem_block.widths] == [(24, 24, 32), (40, 48, 64)]
+    first = [block for block in space.blocks if block.position == 0]
+    assert [b.widths[-1] for b in first] == [256, 512, 1024, 2048]
+    assert [b.stride for b in first] == [1, 2, 2, 2]
+    assert first[0].widths == (168, 208, 256)
+    assert first[0].mids[0] == (32, 40, 56)  # of the active output width, 168
+    assert space.stage_depths == ((2, 3, 4), (2, 3, 4), (4, 5, 6), (2, 3, 4))
+    assert len(space.blocks) == 18
+    stages = [3 * sum(3 ** (base + d) for d in range(3)) for base in (2, 2, 4, 2)]
+    assert space.size == 2 * 2 * 3 * np.prod(stages, dtype=object)  # two of the stem's mids agree
+
+
+def test_a_resnet_arch_is_read_as_the_reference_writes_it():
+    space = ofa_jax.get_space("ofa_resnet50")
+    values = {"d": [2, 0, 1, 2, 0], "e": [0.2, 0.25, 0.35] * 6, "w": [0, 1, 2, 0, 1, 2]}
+    arch = space.arch_from_dict(values)
+    np.testing.assert_array_equal(arch.kernel, [0] * 18)
+    np.testing.assert_array_equal(arch.expand, [0, 1, 2] * 6)
+    np.testing.assert_array_equal(arch.depth, values["d"])
+    np.testing.assert_array_equal(arch.width, values["w"])
+    written = space.arch_to_dict(arch)
+    assert [written["d"], written["w"]] == [values["d"], values["w"]]
+    assert written["e"][:5] == [0.2, 0.25, None, None, 0.25]
+    skipped = space.arch_from_dict({**values, "d": [1, 0, 1, 2, 0]})  # only the largest keeps it
+    assert space.arch_to_dict(skipped)["d"] == [0, 0, 1, 2, 0]
+    with pytest.raises(ValueError, match=r"'w'\]\[0\]=0.65: .* allows \(0, 1, 2\)"):
+        space.arch_from_dict({**values, "w": 0.65})
+    with pytest.raises(ValueError, match=r"lacks \['w'\]: expected the keys 'e', 'd', 'w'"):
+        space.arch_from_dict({"e": 0.2, "d": 2})
+
+
+def test_a_resnet_stem_is_drawn_whole_or_skipped():
+    space = ofa_jax.get_space("ofa_resnet50")
+    keys = jax.random.split(jax.random.key(0), 400)
+    for depths, stem, stages in ((None, {0, 2}, {0, 1, 2}), ((1, 2), {1, 2}, {1, 2})):
+        choices = space.open_choices(depths=depths, widths=(0.8, 1.0))
+        archs = jax.vmap(space.sample, (0, None))(keys, choices)
+        assert set(np.unique(archs.depth[:, 0]).tolist()) == stem
+        assert set(np.unique(archs.depth[:, 1:]).tolist()) == stages
+        assert set(np.unique(archs.width).tolist()) == {1, 2}
+    assert space.arch_to_dict(space.sample(keys[0], choices))["d"][0] in (0, 2)
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [(3, 8), (12, 16), (11, 16), (19.2, 24), (134.4, 136), (44, 48), (18, 24)],
@@ -57,8 +103,12 @@ def test_arch_round_trips_through_values(space):
         again = space.arch_to_dict(space.arch_from_dict(values))
         assert again == values
         for i, block in enumerate(space.blocks):
-            skipped = block.position >= values["d"][block.stage]
-            assert (values["ks"][i] is None) == (values["e"][i] is None) == skipped
+            depth = values["d"][block.stage]
+            if space.widths:  # a ResNet's depths are added to what is always there; stem first
+                depth = space.stages[block.stage].depth + values["d"][block.stage + 1]
+            skipped = block.position >= depth
+            assert (values["e"][i] is None) == skipped
+            assert (values.get("ks", values["e"])[i] is None) == skipped
 
 
 def test_arch_from_dict_reads_indices(tiny):
@@ -150,9 +200,27 @@ def test_unknown_names_are_named(tiny):
         ofa_jax.get_space("ofa_tiny_d123_e346_k357", depths=(3, 2))
 
 
+def test_spaces_that_make_no_sense_are_named():
+    mbv3, resnet = "ofa_mbv3_d234_e346_k357_w1.0", "ofa_resnet50"
+    for name, fields, message in [
+        (resnet, {"kernels": (3, 5)}, "kernels=.*: bottlenecks have kernel 3 only"),
+        (resnet, {"widths": ()}, r"widths=\(\): expected one multiplier"),
+        (resnet, {"head": 3}, "'head' is unknown to ofa_resnet50"),
+        (resnet, {"stages": (Stage(64, 1),)}, r"stages\[0\] may have 0 blocks"),
+        (resnet, {"stages": (Stage(64, 1, se=True, depth=1),)}, "bottlenecks have no SE"),
+        (mbv3, {"widths": (0.5, 1.0)}, "inverted residuals have no elastic width"),
+        (mbv3, {"stages": ()}, r"stages=\(\): expected one stage"),
+        (mbv3, {"stages": (Stage(64, 3),)}, r"stages\[0\]: width=64, stride=3"),
+        (mbv3, {"stages": (Stage(64, 1, act="gelu"),)}, r"stages\[0\].act='gelu': expected one of"),
+        (mbv3, {"kernels": (0, 3)}, r"kernels=\(0, 3\): expected positive"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            ofa_jax.get_space(name, **fields)
+
+
 def test_spaces_are_hashable_and_survive_json(space):
-    again = SearchSpace.from_dict(json.loads(json.dumps(space.to_dict())))
+    again = space_from_dict(json.loads(json.dumps(space_to_dict(space))))
     assert again == space
     assert hash(again) == hash(space)
     with pytest.raises(ValueError, match="search space"):
-        SearchSpace.from_dict({"name": "x"})
+        space_from_dict({"family": "mobilenet", "name": "x"})

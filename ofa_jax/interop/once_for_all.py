@@ -1,4 +1,4 @@
-"""Supernet weights of the reference, to Flax variables and back, bit for bit.
+"""Weights of the reference, to Flax variables and back, bit for bit.
 
 Every tensor of a state dict has one place in our variables; `_entries` lists the pairs, and both
 directions read that list.
@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ofa_jax.elastic import matrix_name
-from ofa_jax.models import build_supernet
-from ofa_jax.space import Block, SearchSpace
+from ofa_jax.models import MobileNetV3, Network, ResNet, build_subnet, build_supernet
+from ofa_jax.space import Arch, SearchSpace
+from ofa_jax.spaces import InvertedResidual
 
 Tree = Any
 
@@ -37,25 +38,32 @@ LAYOUTS = {
 }
 
 
-def from_once_for_all(state_dict: Mapping[str, Any], space: SearchSpace) -> Tree:
-    """Flax variables {"params", "batch_stats"} of a reference supernet's state dict.
+def from_once_for_all(
+    state_dict: Mapping[str, Any], space: SearchSpace, arch: Arch | None = None
+) -> Tree:
+    """Flax variables {"params", "batch_stats"} of a state dict of the reference.
 
     Args:
       state_dict: name -> array (NumPy, JAX or PyTorch), in the old or the new naming
         (`mobile_inverted_conv` or `conv`, `.bn.bn.` or `.bn.`); counters of batches are ignored.
       space: the space the net was built for, `num_classes` included.
+      arch: for the weights of a specialised net, its arch (see `arch_from_net_config`): the
+        result is then the subnet's, as `extract` gives it. Without, they are a supernet's.
 
     Raises:
       ValueError: missing, unknown or wrongly shaped tensors, by name.
     """
     given = {_short(name): value for name, value in state_dict.items()}
     given = {name: v for name, v in given.items() if not name.endswith("num_batches_tracked")}
-    entries = {_short(entry.name): entry for entry in _entries(space)}
-    _check_names("missing", sorted(entries.keys() - given.keys()), space)
-    _check_names("unknown", sorted(given.keys() - entries.keys()), space)
+    net = build_supernet(space) if arch is None else build_subnet(space, arch)
+    entries = {_short(entry.name): entry for entry in _entries(net, elastic=arch is None)}
+    owner = space.name if arch is None else f"this arch of {space.name}"
+    _check_names("missing", sorted(entries.keys() - given.keys()), owner)
+    _check_names("unknown", sorted(given.keys() - entries.keys()), owner)
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")
-    net = build_supernet(space)
-    shapes = jax.eval_shape(net.init, jax.random.key(0), image, space.largest())
+    shapes = jax.eval_shape(
+        net.init, jax.random.key(0), image, space.largest() if arch is None else None
+    )
     variables: Tree = {}
     wrong = []
     for name, entry in entries.items():
@@ -66,22 +74,26 @@ def from_once_for_all(state_dict: Mapping[str, Any], space: SearchSpace) -> Tree
         else:
             value = jnp.asarray(LAYOUTS[entry.layout][0](array), jnp.float32)
             _put(variables, entry.path, value)
-    _check_names("wrongly shaped", wrong, space)
+    _check_names("wrongly shaped", wrong, owner)
     return variables
 
 
-def to_once_for_all(variables: Tree, space: SearchSpace) -> dict[str, np.ndarray]:
+def to_once_for_all(
+    variables: Tree, space: SearchSpace, arch: Arch | None = None
+) -> dict[str, np.ndarray]:
     """The reference's state dict (its new naming) of Flax variables; `from_once_for_all` inverted.
 
     Args:
       variables: {"params", "batch_stats"}; or {"params"} alone, such as a tree of gradients.
       space: the variables' space.
+      arch: where the variables are an extracted subnet's, its arch.
 
     Raises:
       ValueError: a tree that lacks a parameter of the space.
     """
+    net = build_supernet(space) if arch is None else build_subnet(space, arch)
     state_dict = {}
-    for entry in _entries(space):
+    for entry in _entries(net, elastic=arch is None):
         if entry.path[0] not in variables:
             continue
         try:
@@ -95,43 +107,70 @@ def to_once_for_all(variables: Tree, space: SearchSpace) -> dict[str, np.ndarray
     return state_dict
 
 
-def _entries(space: SearchSpace) -> Iterator[Entry]:
-    """Every tensor of the reference's supernet of this space."""
-    yield from _conv_bn("first_conv", ("first_conv",), "conv", dynamic=False)
-    first = space.first_block
-    yield from _block(space, first, "blocks.0.conv", dynamic=False)
-    for index, block in enumerate(space.blocks, 1):
-        yield from _block(space, block, f"blocks.{index}.conv", dynamic=True)
+def _entries(net: Network, elastic: bool) -> Iterator[Entry]:
+    """Every tensor of the reference's counterpart of `net`, a supernet where `elastic`."""
+    if isinstance(net, ResNet):
+        yield from _resnet_entries(net, elastic)
+    else:
+        yield from _mobilenet_entries(net, elastic)
+
+
+def _mobilenet_entries(net: MobileNetV3, elastic: bool) -> Iterator[Entry]:
+    space = net.space
+    yield from _conv_bn("first_conv", ("first_conv",), "conv")
+    yield from _inverted_residual("blocks.0.conv", space.first_block, elastic=False)
+    for index, block in enumerate(net.blocks, 1):
+        yield from _inverted_residual(f"blocks.{index}.conv", block, elastic)
     # ProxylessNAS has no layer behind the pooling, and calls the one before it by that name.
     head = "final_expand_layer" if space.features else "feature_mix_layer"
-    yield from _conv_bn(head, ("final_expand_layer",), "pointwise", dynamic=False)
+    yield from _conv_bn(head, ("final_expand_layer",), "pointwise")
     if space.features:
         path = ("params", "feature_mix_layer", "kernel")
         yield Entry("feature_mix_layer.conv.weight", path, "pointwise")
-    yield Entry("classifier.linear.weight", ("params", "classifier", "kernel"), "linear")
-    yield Entry("classifier.linear.bias", ("params", "classifier", "bias"), "same")
+    yield from _classifier("classifier.linear")
 
 
-def _block(space: SearchSpace, block: Block, name: str, dynamic: bool) -> Iterator[Entry]:
+def _inverted_residual(name: str, block: InvertedResidual, elastic: bool) -> Iterator[Entry]:
     parts = {"depth_conv": "conv", "point_linear": "pointwise"}
     if block.inverted:
         parts = {"inverted_bottleneck": "pointwise", **parts}
     for part, layout in parts.items():
-        yield from _conv_bn(f"{name}.{part}", (block.name, part), layout, dynamic)
-    if dynamic:
-        for smaller, larger in itertools.pairwise(space.kernels):
-            matrix = matrix_name(larger, smaller)
-            path = ("params", block.name, "depth_conv", "conv", matrix)
-            yield Entry(f"{name}.depth_conv.conv.{matrix}", path, "same")
+        yield from _conv_bn(f"{name}.{part}", (block.name, part), layout, elastic)
+    for smaller, larger in itertools.pairwise(block.kernels):
+        matrix = matrix_name(larger, smaller)
+        path = ("params", block.name, "depth_conv", "conv", matrix)
+        yield Entry(f"{name}.depth_conv.conv.{matrix}", path, "same")
     for part in ("reduce", "expand") if block.squeezes else ():
         prefix, unit = f"{name}.depth_conv.se.fc.{part}", ("params", block.name, "se", part)
         yield Entry(f"{prefix}.weight", (*unit, "kernel"), "pointwise")
         yield Entry(f"{prefix}.bias", (*unit, "bias"), "same")
 
 
-def _conv_bn(name: str, path: tuple[str, ...], layout: str, dynamic: bool) -> Iterator[Entry]:
+def _resnet_entries(net: ResNet, elastic: bool) -> Iterator[Entry]:
+    stem = {"conv1": "input_stem.0", "conv2": "input_stem.1.conv", "conv3": "input_stem.2"}
+    if not net.stem.residual:
+        stem = {"conv1": "input_stem.0", "conv3": "input_stem.1"}
+    for layer, name in stem.items():
+        yield from _conv_bn(name, ("stem", layer), "conv", elastic)
+    for index, block in enumerate(net.blocks):
+        layouts = {"conv1": "pointwise", "conv2": "conv", "conv3": "pointwise"}
+        if block.projected:
+            layouts["downsample"] = "pointwise"
+        for layer, layout in layouts.items():
+            yield from _conv_bn(f"blocks.{index}.{layer}", (block.name, layer), layout, elastic)
+    yield from _classifier("classifier.linear.linear" if elastic else "classifier.linear")
+
+
+def _classifier(name: str) -> Iterator[Entry]:
+    yield Entry(f"{name}.weight", ("params", "classifier", "kernel"), "linear")
+    yield Entry(f"{name}.bias", ("params", "classifier", "bias"), "same")
+
+
+def _conv_bn(
+    name: str, path: tuple[str, ...], layout: str, elastic: bool = False
+) -> Iterator[Entry]:
     # The reference's elastic layers wrap the plain ones, so their names come twice.
-    conv, bn = ("conv.conv", "bn.bn") if dynamic else ("conv", "bn")
+    conv, bn = ("conv.conv", "bn.bn") if elastic else ("conv", "bn")
     yield Entry(f"{name}.{conv}.weight", ("params", *path, "conv", "kernel"), layout)
     yield Entry(f"{name}.{bn}.weight", ("params", *path, "bn", "scale"), "same")
     yield Entry(f"{name}.{bn}.bias", ("params", *path, "bn", "bias"), "same")
@@ -143,7 +182,9 @@ def _short(name: str) -> str:
     """A tensor's name without what differs between the reference's old and new files."""
     name = name.replace(".mobile_inverted_conv.", ".conv.").replace(".bn.bn.", ".bn.")
     name = name.replace(".linear.linear.", ".linear.")
-    return name.replace(".conv.conv.weight", ".conv.weight")
+    while ".conv.conv.weight" in name:
+        name = name.replace(".conv.conv.weight", ".conv.weight")
+    return name
 
 
 def _numpy(value: Any) -> np.ndarray:
@@ -164,9 +205,7 @@ def _put(tree: Tree, path: tuple[str, ...], value: Any) -> None:
     tree[path[-1]] = value
 
 
-def _check_names(what: str, names: list[str], space: SearchSpace) -> None:
+def _check_names(what: str, names: list[str], owner: str) -> None:
     if names:
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        raise ValueError(
-            f"{len(names)} {what} tensors for {space.name}: {', '.join(names[:5])}{more}"
-        )
+        raise ValueError(f"{len(names)} {what} tensors for {owner}: {', '.join(names[:5])}{more}")

@@ -8,7 +8,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ofa_jax import elastic
-from ofa_jax.space import Block
+from ofa_jax.space import Arch, SearchSpace
+from ofa_jax.spaces import Bottleneck, InvertedResidual, Stem
+
+# What an arch says about a block, as scalars; all None in a subnet.
+Genes = tuple[jax.Array | None, jax.Array | None, jax.Array | None]
 
 ACTIVATIONS = {"relu": jax.nn.relu, "relu6": jax.nn.relu6, "h_swish": jax.nn.hard_swish}
 
@@ -164,7 +168,7 @@ class MBConv(nn.Module):
     unchanged, every gradient of the block is exactly zero and no running statistic moves.
     """
 
-    block: Block
+    block: InvertedResidual
     eps: float
 
     @nn.compact
@@ -197,3 +201,109 @@ class MBConv(nn.Module):
             y = SqueezeExcite(squeeze, name="se")(y, squeeze_mask)
         y = ConvBN(block.width, eps=self.eps, name="point_linear")(y, out_mask, train=train)
         return x + y if block.residual else y
+
+
+class DeepStem(nn.Module):
+    """Three 3x3 convolutions, the first of stride 2; the second is a residual, if it is kept.
+
+    `mid` and `width` are int32 scalar indices, `keep` a boolean scalar; all `None` in a subnet.
+    """
+
+    stem: Stem
+    eps: float
+
+    @nn.compact
+    def __call__(
+        self,
+        images: jax.Array,
+        mid: jax.Array | None,
+        width: jax.Array | None,
+        keep: jax.Array | None,
+        train: bool,
+    ) -> jax.Array:
+        mids, widths, eps = self.stem.mids, self.stem.widths, self.eps
+        mid_mask = residual_mask = out_mask = None
+        if mid is not None and width is not None and keep is not None:
+            mid_mask = elastic.prefix_mask(jnp.asarray(mids)[mid], mids[-1])
+            residual_mask = mid_mask & keep
+            out_mask = elastic.prefix_mask(jnp.asarray(widths)[width], widths[-1])
+        x = ConvBN(mids[-1], 3, 2, "relu", eps, name="conv1")(images, mid_mask, train=train)
+        if self.stem.residual:
+            residual = ConvBN(mids[-1], 3, 1, "relu", eps, name="conv2")
+            x = x + residual(x, residual_mask, train=train)
+        return ConvBN(widths[-1], 3, 1, "relu", eps, name="conv3")(x, out_mask, train=train)
+
+
+class BottleneckBlock(nn.Module):
+    """Bottleneck residual: 1x1, 3x3, 1x1, added to the shortcut, then the activation.
+
+    `width` and `expand` are int32 scalar indices, `active` a boolean scalar; all `None` in a
+    subnet. An inactive block adds zero to its input, which the activation leaves as it is: the
+    block before ended with the same one.
+    """
+
+    block: Bottleneck
+    eps: float
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        width: jax.Array | None,
+        expand: jax.Array | None,
+        active: jax.Array | None,
+        train: bool,
+    ) -> jax.Array:
+        block, eps = self.block, self.eps
+        mid, out = block.mids[-1][-1], block.widths[-1]
+        mid_mask = out_mask = None
+        if width is not None and expand is not None and active is not None:
+            mid_mask = active & elastic.prefix_mask(jnp.asarray(block.mids)[width, expand], mid)
+            out_mask = active & elastic.prefix_mask(jnp.asarray(block.widths)[width], out)
+        y = ConvBN(mid, act=block.act, eps=eps, name="conv1")(x, mid_mask, train=train)
+        y = ConvBN(mid, 3, block.stride, block.act, eps, name="conv2")(y, mid_mask, train=train)
+        y = ConvBN(out, eps=eps, name="conv3")(y, out_mask, train=train)
+        if block.projected:
+            x = ConvBN(out, eps=eps, name="downsample")(
+                _halve(x) if block.stride == 2 else x, out_mask, train=train
+            )
+        return ACTIVATIONS[block.act](x + y)
+
+
+def _halve(x: jax.Array) -> jax.Array:
+    """2x2 average pooling; an odd last row or column is averaged over what there is of it."""
+    margins = tuple((0, n % 2) for n in x.shape[1:3])
+    return nn.avg_pool(x, (2, 2), strides=(2, 2), padding=margins, count_include_pad=False)
+
+
+class Classifier(nn.Module):
+    """Dropout, then a linear layer: `[batch, features]` to logits `[batch, classes]`.
+
+    Dropout acts in train mode, and only where a "dropout" key is given.
+    """
+
+    classes: int
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        x = nn.Dropout(self.dropout)(x, deterministic=not (train and self.has_rng("dropout")))
+        kernel = self.param("kernel", torch_uniform, (x.shape[-1], self.classes))
+        bias = self.param("bias", nn.initializers.zeros, (self.classes,))
+        return x @ kernel + bias[None, :]
+
+
+def check_call(
+    space: SearchSpace, blocks: tuple[Any, ...], images: jax.Array, arch: Arch | None
+) -> None:
+    """Raises `ValueError` unless a network over `blocks` may be called so."""
+    if images.ndim != 4 or images.shape[-1] != 3:
+        raise ValueError(f"images have shape {images.shape}: expected [batch, height, width, 3]")
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(f"images are {images.dtype}: expected normalised float32")
+    if arch is None and any(block.elastic for block in blocks):
+        raise ValueError("the supernet needs an arch: net.apply(variables, images, arch)")
+    if arch is not None and blocks != space.blocks:
+        raise ValueError("a subnet takes no arch: subnet.apply(variables, images)")
+    if arch is not None:
+        space.check_single(arch)

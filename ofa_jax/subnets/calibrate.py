@@ -11,14 +11,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ofa_jax.models import MobileNetV3
+from ofa_jax.models import Network
 from ofa_jax.space import Arch
 
 Tree = Any
 
 
 def calibrate(
-    net: MobileNetV3, variables: Tree, arch: Arch | None, batches: Iterable[jax.Array]
+    net: Network, variables: Tree, arch: Arch | None, batches: Iterable[jax.Array]
 ) -> Tree:
     """New batch statistics for one arch, from training images of the resolution it will run at.
 
@@ -57,7 +57,7 @@ def calibrate(
 
 @functools.partial(jax.jit, static_argnums=0)
 def batch_moments(
-    net: MobileNetV3, variables: Tree, arch: Arch | None, images: jax.Array
+    net: Network, variables: Tree, arch: Arch | None, images: jax.Array
 ) -> dict[str, Tree]:
     """{"stats", "active"}: one batch's statistics and which channels of them count.
 

@@ -17,7 +17,7 @@ from ofa_jax.config import Config, DataConfig
 from ofa_jax.data import pipeline
 from ofa_jax.data.sources import Dataset, load_dataset
 from ofa_jax.data.transforms import normalize_images
-from ofa_jax.models import MobileNetV3
+from ofa_jax.models import Network
 from ofa_jax.search.cost import macs, params
 from ofa_jax.space import Arch, Choices, SearchSpace
 from ofa_jax.subnets.calibrate import calibrate
@@ -53,7 +53,7 @@ def evaluate(config: Config, workdir: Path) -> None:
 
 
 def evaluate_grid(
-    net: MobileNetV3,
+    net: Network,
     variables: Tree,
     config: Config,
     dataset: Dataset,
@@ -89,23 +89,23 @@ def evaluate_grid(
 def grid(space: SearchSpace, choices: Choices | None = None) -> dict[str, Arch]:
     """The corners of the open choices by name: "largest", "smallest" of the space, "d2-e6-k3"."""
     opened = space.open_choices() if choices is None else choices
-    ends = [sorted({int(np.argmax(c)), len(c) - 1 - int(np.argmax(c[::-1]))}) for c in opened]
-    corners = {}
-    for kernel, expand, depth in itertools.product(*ends):
-        values = (space.depths[depth], space.expands[expand], space.kernels[kernel])
-        arch = space.arch_from_dict({"d": values[0], "e": values[1], "ks": values[2]})
-        corners[corner_name(space, *values)] = arch
-    return corners
+    ends = []
+    for field in space.dimensions:
+        mask = np.asarray(getattr(opened, field))
+        ends.append(sorted({int(np.argmax(mask)), len(mask) - 1 - int(np.argmax(mask[::-1]))}))
+    corners = [dict(zip(space.dimensions, c, strict=True)) for c in itertools.product(*ends)]
+    return {corner_name(space, indices): space.everywhere(indices) for indices in corners}
 
 
-def corner_name(space: SearchSpace, depth: int, expand: int, kernel: int) -> str:
-    """The name of the subnet with these values everywhere."""
-    values, ends = (depth, expand, kernel), (space.depths, space.expands, space.kernels)
-    if values == tuple(choice[-1] for choice in ends):
+def corner_name(space: SearchSpace, indices: dict[str, int]) -> str:
+    """The name of the subnet with one choice index for each dimension."""
+    elastic = {f: getattr(space, f"{f}s") for f in ("depth", "expand", "kernel", "width")}
+    elastic = {field: values for field, values in elastic.items() if len(values) > 1}
+    if all(indices[field] == len(values) - 1 for field, values in elastic.items()):
         return "largest"
-    if values == tuple(choice[0] for choice in ends):
+    if not any(indices[field] for field in elastic):
         return "smallest"
-    return f"d{depth}-e{expand}-k{kernel}"
+    return "-".join(f"{field[0]}{values[indices[field]]:g}" for field, values in elastic.items())
 
 
 def evaluation_data(
@@ -126,7 +126,7 @@ def evaluation_data(
 
 
 def measure(
-    net: MobileNetV3,
+    net: Network,
     variables: Tree,
     arch: Arch | None,
     batches: Iterable[pipeline.Batch],
@@ -140,7 +140,7 @@ def measure(
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _batch_sums(
-    net: MobileNetV3, data: DataConfig, variables: Tree, arch: Arch | None, batch: Any
+    net: Network, data: DataConfig, variables: Tree, arch: Arch | None, batch: Any
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     logits: Any = net.apply(variables, normalize_images(batch["image"], data.mean, data.std), arch)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])

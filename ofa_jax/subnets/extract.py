@@ -6,13 +6,14 @@ import jax
 import numpy as np
 
 from ofa_jax import elastic
-from ofa_jax.models import MobileNetV3, build_subnet
+from ofa_jax.models import Network, build_subnet
 from ofa_jax.space import Arch, SearchSpace
+from ofa_jax.spaces import InvertedResidual
 
 Tree = Any
 
 
-def extract(space: SearchSpace, variables: Tree, arch: Arch) -> tuple[MobileNetV3, Tree]:
+def extract(space: SearchSpace, variables: Tree, arch: Arch) -> tuple[Network, Tree]:
     """Cuts one subnet out of the supernet, without retraining.
 
     Depthwise filters go through their kernel transforms once; everything else is the first
@@ -32,11 +33,11 @@ def extract(space: SearchSpace, variables: Tree, arch: Arch) -> tuple[MobileNetV
     """
     subnet = build_subnet(space, arch)
     shapes = jax.eval_shape(subnet.init, jax.random.key(0), _IMAGE)
-    sizes = {block.name: block.kernels[0] for block in subnet.blocks}
+    kernels = {b.name: b.kernels[0] for b in subnet.blocks if isinstance(b, InvertedResidual)}
     # On the host: slicing on the device would compile one small program per new shape.
     variables = jax.tree.map(np.asarray, jax.device_get(variables))
     params = {
-        name: _with_kernel(space, tree, sizes[name]) if name in sizes else tree
+        name: _with_kernel(space, tree, kernels[name]) if name in kernels else tree
         for name, tree in variables["params"].items()
     }
     sources = {"params": params, "batch_stats": variables["batch_stats"]}

@@ -15,9 +15,10 @@ from ofa_jax import checkpoint
 from ofa_jax.config import Config
 from ofa_jax.data.sources import load_dataset
 from ofa_jax.data.transforms import normalize_images
-from ofa_jax.models import MobileNetV3
+from ofa_jax.models import Network
 from ofa_jax.search.cost import macs, params
 from ofa_jax.space import Arch, SearchSpace
+from ofa_jax.spaces import space_to_dict
 from ofa_jax.subnets.calibrate import calibrate
 from ofa_jax.subnets.evaluate import evaluation_data, measure
 from ofa_jax.subnets.extract import extract
@@ -41,7 +42,7 @@ def extract_to(
     Args:
       config: the run's configuration.
       workdir: the run's directory.
-      arch_text: "largest", "smallest", a JSON object {"ks", "e", "d"}, or a file with one.
+      arch_text: "largest", "smallest", a JSON object such as {"ks", "e", "d"}, or a file with one.
       resolution: pixels; default the arch file's, else the largest the run was trained at.
       name: directory name; default the word, the file's stem or a hash of the arch.
       overwrite: whether an existing subnet of that name may be replaced.
@@ -115,7 +116,8 @@ def read_arch(space: SearchSpace, text: str) -> tuple[Arch, int | None, str]:
     except json.JSONDecodeError as error:
         raise ValueError(f"--arch={name or text!r} is not JSON: {error}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"--arch={name or text!r}: expected an object with 'ks', 'e' and 'd'")
+        keys = ", ".join(repr(d.key) for d in space.dimensions.values() if d.key)
+        raise ValueError(f"--arch={name or text!r}: expected an object with {keys}")
     arch = space.arch_from_dict(values)
     canonical = json.dumps(space.arch_to_dict(arch)).encode()
     digest = hashlib.sha256(canonical).hexdigest()[:8]
@@ -126,10 +128,10 @@ def read_arch(space: SearchSpace, text: str) -> tuple[Arch, int | None, str]:
 
 
 def check_equal(
-    net: MobileNetV3,
+    net: Network,
     variables: Any,
     arch: Arch,
-    subnet: MobileNetV3,
+    subnet: Network,
     sub_variables: Any,
     images: jax.Array,
 ) -> float:
@@ -154,7 +156,7 @@ def write_subnet(directory: Path, space: SearchSpace, variables: Any, card: dict
     temporary = directory.with_name(f".{directory.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    description = {"space": space.to_dict(), "arch": card["arch"]}
+    description = {"space": space_to_dict(space), "arch": card["arch"]}
     checkpoint.save_network(temporary / "orbax", variables, description)
     arch = {**card["arch"], "resolution": card["resolution"]}
     checkpoint.write_json(temporary / "arch.json", arch)

@@ -15,7 +15,8 @@ from ofa_jax.config import Config
 from ofa_jax.data.pipeline import train_batches
 from ofa_jax.data.sources import Dataset, load_dataset
 from ofa_jax.metrics import MetricsLog, Progress, clock
-from ofa_jax.models import MobileNetV3, build_supernet
+from ofa_jax.models import Network, build_supernet
+from ofa_jax.spaces import space_to_dict
 from ofa_jax.subnets.evaluate import evaluate_grid
 from ofa_jax.train.phases import Phase, phase_data
 from ofa_jax.train.sort_width import sort_width
@@ -46,7 +47,7 @@ class Run(NamedTuple):
     config: Config
     workdir: Path
     dataset: Dataset
-    net: MobileNetV3
+    net: Network
     devices: Mesh
     legs: list[Leg]
 
@@ -87,7 +88,7 @@ def train(config: Config, workdir: Path) -> None:
         for index in range(start, len(legs)):
             state = train_leg(run, index, state, iterator, programs, log)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    description = {"space": net.space.to_dict(), "step": int(state.step), "seed": config.seed}
+    description = {"space": space_to_dict(net.space), "step": int(state.step), "seed": config.seed}
     checkpoint.save_network(workdir / "supernet", variables, description)
     compiled = ", ".join(f"{r} px x {n} a step" for r, n in programs) or "nothing left to train"
     print(f"training step compiled {len(programs)} times: {compiled}")
@@ -113,7 +114,7 @@ def newest_checkpoint(workdir: Path, legs: list[Leg]) -> tuple[int, int] | None:
     return None
 
 
-def init_variables(net: MobileNetV3, config: Config) -> Tree:
+def init_variables(net: Network, config: Config) -> Tree:
     """Freshly drawn variables of the supernet."""
     image = jnp.zeros((1, config.data.resolutions[0], config.data.resolutions[0], 3))
     return jax.jit(net.init)(jax.random.key(config.seed), image, net.space.largest())

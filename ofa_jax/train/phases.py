@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from ofa_jax import space as space_lib
-from ofa_jax.space import Arch, Choices, SearchSpace
+from ofa_jax.space import Arch, Choices, Number, SearchSpace
 
 DRAWS = ("random", "sandwich")
 
@@ -23,7 +23,7 @@ class Phase:
     """One stage of the curriculum.
 
     Attributes:
-      kernels, expands, depths: the open choices; empty opens all of the space's.
+      kernels, expands, depths, widths: the open choices; empty opens all of the space's.
       subnets: how many subnets are drawn for each batch; their gradients are summed.
       draw: "random", each independently, or "sandwich", the largest and the smallest open net
         and the rest at random.
@@ -32,12 +32,13 @@ class Phase:
       lr: learning rate after the warm-up; a cosine takes it to 0 at the end of the phase.
       warmup_lr: learning rate the warm-up starts from (the reference: the rate of one worker).
       distill: weight of the distillation term; 0 trains on labels alone.
-      sort_width: whether to sort the middle channels by importance before the phase starts.
+      sort_width: whether to sort channels by importance before the phase starts.
     """
 
     kernels: tuple[int, ...] = ()
-    expands: tuple[int, ...] = ()
+    expands: tuple[Number, ...] = ()
     depths: tuple[int, ...] = ()
+    widths: tuple[float, ...] = ()
     subnets: int = 1
     draw: str = "random"
     epochs: float = 1.0
@@ -60,7 +61,9 @@ class Phase:
 
     def choices(self, space: SearchSpace) -> Choices:
         """The open choices as arrays; `ValueError` where the space lacks one of them."""
-        return space.open_choices(self.kernels or None, self.expands or None, self.depths or None)
+        return space.open_choices(
+            self.kernels or None, self.expands or None, self.depths or None, self.widths or None
+        )
 
     def steps(self, images: int, batch_size: int) -> int:
         """How many steps the phase has, warm-up included, on so many training images."""
@@ -68,11 +71,8 @@ class Phase:
 
     def only_largest(self, space: SearchSpace) -> bool:
         """Whether the largest net is the only one open."""
-        return (
-            self.kernels == space.kernels[-1:]
-            and self.expands == space.expands[-1:]
-            and self.depths == space.depths[-1:]
-        )
+        opened = [mask for mask in self.choices(space) if mask is not None]
+        return all(int(mask.sum()) == 1 and bool(mask[-1]) for mask in opened)
 
 
 class PhaseData(NamedTuple):
@@ -139,9 +139,10 @@ def check_curriculum(space: SearchSpace, phases: Sequence[tuple[str, Phase]], so
     first_name, first = phases[0]
     taught = [name for name, phase in phases if phase.distill > 0]
     if source == "teacher" and taught and (first.distill > 0 or not first.only_largest(space)):
+        fields = ("kernels", "expands", "depths", "widths")
+        only = [f"{f}={getattr(space, f)[-1:]}" for f in fields if len(getattr(space, f)) > 1]
         raise ValueError(
             f"phases.{first_name}: phase {taught[0]!r} distils from a teacher, so the first phase"
-            f" must train the largest net alone, with distill=0, kernels={space.kernels[-1:]},"
-            f" expands={space.expands[-1:]} and depths={space.depths[-1:]}"
+            f" must train the largest net alone, with distill=0, {', '.join(only)}"
             " (or set distill.source='largest')"
         )

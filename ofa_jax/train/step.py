@@ -14,7 +14,7 @@ import optax
 
 from ofa_jax.config import Config
 from ofa_jax.data.transforms import normalize_images
-from ofa_jax.models import MobileNetV3
+from ofa_jax.models import Network
 from ofa_jax.space import Arch
 from ofa_jax.train import losses
 from ofa_jax.train.phases import PhaseData, draw_archs, learning_rate
@@ -58,7 +58,7 @@ def init_state(config: Config, variables: Tree, step: int) -> TrainState:
 
 
 def train_step(
-    net: MobileNetV3,
+    net: Network,
     config: Config,
     subnets: int,
     state: TrainState,
@@ -135,7 +135,7 @@ def train_step(
     return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
 
 
-def _teacher_logits(net: MobileNetV3, teacher: Tree, images: jax.Array) -> jax.Array:
+def _teacher_logits(net: Network, teacher: Tree, images: jax.Array) -> jax.Array:
     # Batch statistics, as the reference's teacher in train mode; no dropout key, so no dropout.
     logits, _ = net.apply(teacher, images, net.space.largest(), train=True, mutable=["batch_stats"])
     return logits

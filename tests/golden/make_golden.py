@@ -38,16 +38,19 @@ def reference(space, state_dict):
     import torch
     from ofa.imagenet_classification.elastic_nn import networks
 
-    cls = networks.OFAMobileNetV3 if space.features else networks.OFAProxylessNASNets
-    net = cls(
-        n_classes=space.num_classes,
-        bn_param=(0.1, space.bn_eps),
-        dropout_rate=0.0,
-        width_mult=float(space.name.rpartition("w")[2]),
-        ks_list=list(space.kernels),
-        expand_ratio_list=list(space.expands),
-        depth_list=list(space.depths),
-    )
+    common = {
+        "n_classes": space.num_classes,
+        "bn_param": (0.1, space.bn_eps),
+        "dropout_rate": 0.0,
+        "expand_ratio_list": list(space.expands),
+        "depth_list": list(space.depths),
+    }
+    if space.widths:
+        net = networks.OFAResNets(width_mult_list=list(space.widths), **common)
+    else:
+        cls = networks.OFAMobileNetV3 if space.features else networks.OFAProxylessNASNets
+        width_mult = float(space.name.rpartition("w")[2])
+        net = cls(width_mult=width_mult, ks_list=list(space.kernels), **common)
     net.load_state_dict({name: torch.from_numpy(array) for name, array in state_dict.items()})
     return net
 
