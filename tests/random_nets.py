@@ -34,7 +34,10 @@ def random_variables(space, seed=0):
         if "_matrix" in name:
             return jnp.asarray(np.eye(shape.shape[0], dtype=np.float32) + 0.1 * noise)
         if "var" in name or "scale" in name:
-            return jnp.asarray(np.exp(0.3 * noise))
+            # A ResNet's branches are added 16 times over; at unit scale its gradients would be so
+            # sensitive that float32 and float64 of the reference itself differ by 0.7 %.
+            damping = 0.1 if "conv3" in name and "scale" in name else 1.0
+            return jnp.asarray(damping * np.exp(0.3 * noise))
         if "bias" in name or "mean" in name:
             return jnp.asarray(0.3 * noise)
         fan_in = np.prod(shape.shape[:-1])

@@ -10,11 +10,12 @@ from ofa_jax import checkpoint
 from ofa_jax.config import DataConfig
 from ofa_jax.data import pipeline
 from ofa_jax.data.sources import load_dataset
+from ofa_jax.spaces import space_to_dict
 from ofa_jax.subnets.save import write_subnet
 
 
 def save_supernet(directory, space, variables):
-    checkpoint.save_network(directory, variables, {"space": space.to_dict(), "step": 1})
+    checkpoint.save_network(directory, variables, {"space": space_to_dict(space), "step": 1})
 
 
 def largest_file(directory):

@@ -1,5 +1,6 @@
-"""The reference's files: weights of the PyTorch package `ofa`."""
+"""The reference's files: weights and archs of the PyTorch package `ofa`."""
 
+from ofa_jax.interop.net_config import arch_from_net_config
 from ofa_jax.interop.once_for_all import from_once_for_all, to_once_for_all
 
-__all__ = ["from_once_for_all", "to_once_for_all"]
+__all__ = ["arch_from_net_config", "from_once_for_all", "to_once_for_all"]

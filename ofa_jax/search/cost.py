@@ -47,9 +47,8 @@ def _integers(arch: Arch, *values: Any) -> tuple[Any, Arch]:
     """The array module to count with, and the arch as its integers."""
     # NumPy has 64-bit integers without a global switch; traced archs need jnp.
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((arch, values)))
-    wide = not traced or jax.config.jax_enable_x64
-    xp, dtype = jnp if traced else np, np.int64 if wide else np.int32
-    return xp, jax.tree.map(lambda leaf: xp.asarray(leaf, dtype), arch)
+    xp = jnp if traced else np
+    return xp, jax.tree.map(lambda leaf: xp.asarray(leaf, int), arch)
 
 
 def _out(size: Any, stride: int) -> Any:

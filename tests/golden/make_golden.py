@@ -1,6 +1,6 @@
 """Writes what the reference computes to `once_for_all.npz`, which the tests read without torch.
 
-    pip install torch pillow pyyaml tqdm requests && pip install --no-deps ofa
+    pip install -e ".[test,reference]"
     PYTHONPATH=.:tests python tests/golden/make_golden.py
 
 Weights are those of `random_variables`, carried over by `to_once_for_all`; so one file of a few
@@ -51,7 +51,9 @@ def reference(space, state_dict):
         cls = networks.OFAMobileNetV3 if space.features else networks.OFAProxylessNASNets
         width_mult = float(space.name.rpartition("w")[2])
         net = cls(width_mult=width_mult, ks_list=list(space.kernels), **common)
-    net.load_state_dict({name: torch.from_numpy(array) for name, array in state_dict.items()})
+    net.load_state_dict(
+        {name: torch.from_numpy(np.array(array)) for name, array in state_dict.items()}
+    )
     return net
 
 
@@ -71,6 +73,10 @@ def golden(space):
         net.set_active_subnet(**space.arch_to_dict(arch))
         with torch.no_grad():
             found[f"eval/{index}"] = net.eval()(images).numpy()
+        specialised = net.get_active_subnet()
+        shapes = {name: list(t.shape) for name, t in specialised.state_dict().items()}
+        found[f"net_config/{index}"] = np.asarray(json.dumps(specialised.config))
+        found[f"specialised/{index}"] = np.asarray(json.dumps(shapes))
         logits = net.train()(images)
         loss = torch.nn.functional.cross_entropy(logits, labels.long())
         loss.backward()

@@ -1,0 +1,100 @@
+import json
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from random_nets import identical, random_variables
+
+import ofa_jax
+from ofa_jax import interop
+from ofa_jax.interop.__main__ import main
+
+torch = pytest.importorskip("torch", reason="torch is not installed: the extra [reference]")
+
+TINY = "ofa_tiny_d123_e346_k357"
+
+
+def save(path, variables, space, arch=None, **more):
+    tensors = interop.to_once_for_all(variables, space, arch)
+    state_dict = {name: torch.from_numpy(np.array(array)) for name, array in tensors.items()}
+    torch.save({"state_dict": state_dict, "epoch": 120, **more} if more else state_dict, path)
+
+
+def test_a_pytorch_file_becomes_a_supernet(tiny, tmp_path):
+    net, variables = random_variables(tiny)
+    for name, more in (("plain.pth", {}), ("checkpoint.pth.tar", {"best_acc": 0.5})):
+        save(tmp_path / name, variables, tiny, **more)
+        out = tmp_path / f"{name}-out"
+        command = [sys.executable, "-m", "ofa_jax.interop", str(tmp_path / name)]
+        done = subprocess.run(
+            [*command, f"--space={TINY}", f"--out={out}"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "supernet of ofa_tiny_d123_e346_k357, 10 classes" in done.stdout
+        space, loaded, found = ofa_jax.load_supernet(out)
+        assert (space.num_classes, loaded.space.name) == (10, net.space.name)
+        assert identical(found, variables)
+
+
+def test_a_specialised_net_becomes_a_subnet(tmp_path):
+    space = ofa_jax.get_space("ofa_resnet50", num_classes=10)
+    arch = space.smallest()
+    _, variables = random_variables(space)
+    _, sub = ofa_jax.extract(space, variables, arch)
+    save(tmp_path / "net.pth", sub, space, arch)
+    from interop.test_net_config import reference_config
+
+    (tmp_path / "net.config").write_text(json.dumps(reference_config("ofa_resnet50", index=1)))
+    out = tmp_path / "out"
+    arguments = [str(tmp_path / "net.pth"), "--space=ofa_resnet50", f"--out={out}"]
+    assert main([*arguments, f"--net_config={tmp_path / 'net.config'}"]) == 0
+    subnet, found = ofa_jax.load_subnet(out)
+    assert subnet.blocks == space.active_blocks(arch)
+    assert identical(found, sub)
+
+
+class Code:
+    def __reduce__(self):
+        return (print, ("this pickle ran code",))
+
+
+def test_what_is_not_plain_tensors_is_refused(tiny, tmp_path, capsys):
+    _, variables = random_variables(tiny)
+    torch.save({"state_dict": {}, "run": Code()}, tmp_path / "code.pth")
+    (tmp_path / "pickle.pth").write_bytes(pickle.dumps(Code()))
+    (tmp_path / "text.pth").write_text("weights")
+    torch.save([1, 2], tmp_path / "list.pth")
+    torch.save({"a": torch.zeros(2)}, tmp_path / "other.pth")
+    save(tmp_path / "good.pth", variables, tiny)
+    (tmp_path / "taken").mkdir()
+    out = tmp_path / "out"
+    for name, space, where, message in [
+        ("code.pth", TINY, out, "code.pth is not a plain tensor file, refused: "),
+        ("pickle.pth", TINY, out, "pickle.pth is not a plain tensor file, refused: "),
+        ("text.pth", TINY, out, "text.pth is not a plain tensor file, refused: "),
+        ("list.pth", TINY, out, "list.pth holds no state dict"),
+        ("other.pth", TINY, out, "has no classifier bias"),
+        ("none.pth", TINY, out, "none.pth: no such file"),
+        ("good.pth", "ofa_x", out, "space 'ofa_x' is unknown"),
+        ("good.pth", "ofa_resnet50", out, "missing tensors for ofa_resnet50: blocks.0.conv1.bn"),
+        ("good.pth", TINY, tmp_path / "taken", "taken exists: give a new directory"),
+    ]:
+        assert main([str(tmp_path / name), f"--space={space}", f"--out={where}"]) == 2
+        printed = capsys.readouterr()
+        assert message in printed.err, name
+        assert printed.err.count("\n") == 1
+        assert "this pickle ran code" not in printed.out
+        assert not out.exists()
+
+
+def test_a_missing_torch_names_the_extra(tiny, tmp_path, capsys, monkeypatch):
+    _, variables = random_variables(tiny)
+    save(tmp_path / "good.pth", variables, tiny)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert main([str(tmp_path / "good.pth"), f"--space={TINY}", f"--out={tmp_path / 'o'}"]) == 2
+    assert "pip install 'ofa_jax[torch]'" in capsys.readouterr().err
