@@ -1,11 +1,8 @@
-import functools
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ofa_jax import elastic
+from ofa_jax import conv, elastic
 
 KERNELS = (3, 5, 7)
 
@@ -38,44 +35,11 @@ def test_framed_kernel_computes_what_the_small_one_does(stride, index):
     framed = elastic.elastic_kernel(weight, matrices, KERNELS, jnp.int32(index))
     small = elastic.transform_kernel(weight, matrices, KERNELS, KERNELS[index])
     np.testing.assert_allclose(
-        elastic.depthwise_conv(x, framed, stride),
-        elastic.depthwise_conv(x, small, stride),
+        conv.depthwise_conv(x, framed, stride),
+        conv.depthwise_conv(x, small, stride),
         rtol=1e-5,
         atol=1e-5,
     )
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("kernel", [3, 5, 7])
-@pytest.mark.parametrize("size", [1, 4, 9, 16, 25])  # both ways to the filter gradient
-def test_taps_equal_the_grouped_convolution_with_gradients(size, kernel, stride):
-    rng = np.random.default_rng(size * kernel)
-    x = rng.standard_normal((3, size, size, 5), np.float32)
-    weight = rng.standard_normal((kernel, kernel, 1, 5), np.float32)
-    grouped, grouped_vjp = jax.vjp(
-        functools.partial(elastic.grouped_conv, stride=stride), x, weight
-    )
-    taps, taps_vjp = jax.vjp(lambda x, w: elastic.depthwise_conv(x, w, stride), x, weight)
-    np.testing.assert_allclose(taps, grouped, rtol=1e-5, atol=1e-4)
-    dy = rng.standard_normal(grouped.shape, np.float32)
-    for mine, xla in zip(taps_vjp(dy), grouped_vjp(dy), strict=True):
-        np.testing.assert_allclose(mine, xla, rtol=1e-4, atol=1e-3)
-
-
-def test_cpu_lowers_to_taps_and_accelerators_to_the_grouped_convolution():
-    x, weight = jnp.ones((1, 8, 8, 4)), jnp.ones((3, 3, 1, 4))
-    traced = jax.jit(lambda x, w: elastic.depthwise_conv(x, w, 1)).trace(x, weight)
-    for platform, expected in (("cpu", False), ("tpu", True), ("cuda", True)):
-        text = traced.lower(lowering_platforms=(platform,)).as_text()
-        assert ("feature_group_count = 4" in text) == expected, platform
-
-
-def test_pointwise_is_a_one_by_one_convolution():
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((2, 3, 4, 5), np.float32)
-    weight = rng.standard_normal((5, 6), np.float32)
-    expected = np.einsum("bhwi,io->bhwo", x, weight)
-    np.testing.assert_allclose(elastic.pointwise_conv(x, weight), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_normalize_zeroes_inactive_channels_and_matches_the_formula():

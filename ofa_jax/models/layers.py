@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from ofa_jax import elastic
+from ofa_jax import conv, elastic
 from ofa_jax.space import Arch, SearchSpace
 from ofa_jax.spaces import Bottleneck, InvertedResidual, Stem
 
@@ -72,18 +72,22 @@ class ConvBN(nn.Module):
         if self.kernel == 1:
             x = Pointwise(self.features, name="conv")(x)
         else:
-            pad = self.kernel // 2
-            x = nn.Conv(
-                self.features,
-                (self.kernel, self.kernel),
-                strides=self.stride,
-                padding=((pad, pad), (pad, pad)),
-                use_bias=False,
-                kernel_init=he_fan_out,
-                name="conv",
-            )(x)
+            x = Conv(self.features, self.kernel, self.stride, name="conv")(x)
         x = BatchNorm(self.eps, name="bn")(x, mask, train)
         return x if self.act is None else ACTIVATIONS[self.act](x)
+
+
+class Conv(nn.Module):
+    """k x k convolution without bias."""
+
+    features: int
+    kernel: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (self.kernel, self.kernel, x.shape[-1], self.features)
+        return conv.dense_conv(x, self.param("kernel", he_fan_out, shape), self.stride)
 
 
 class Pointwise(nn.Module):
@@ -94,7 +98,7 @@ class Pointwise(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         weight = self.param("kernel", he_fan_out, (x.shape[-1], self.features))
-        return elastic.pointwise_conv(x, weight)
+        return conv.pointwise_conv(x, weight)
 
 
 class DepthwiseBN(nn.Module):
@@ -112,7 +116,7 @@ class DepthwiseBN(nn.Module):
         largest = self.kernels[-1]
         shape = (largest, largest, 1, x.shape[-1])
         weight = DepthwiseWeight(self.kernels, shape, name="conv")(kernel)
-        x = elastic.depthwise_conv(x, weight, self.stride)
+        x = conv.depthwise_conv(x, weight, self.stride)
         x = BatchNorm(self.eps, name="bn")(x, mask, train)
         return ACTIVATIONS[self.act](x)
 

@@ -3,6 +3,7 @@
 import jax
 from flax import linen as nn
 
+from ofa_jax import conv
 from ofa_jax.models.layers import BottleneckBlock, Classifier, DeepStem, Genes, check_call
 from ofa_jax.space import Arch
 from ofa_jax.spaces import Bottleneck, ResNetSpace, Stem
@@ -37,7 +38,7 @@ class ResNet(nn.Module):
             active = space.active(arch.depth)
             genes = (arch.width[0], arch.width[1], arch.depth[0] == len(space.depths) - 1)
         x = DeepStem(self.stem, space.bn_eps, name="stem")(images, *genes, train)
-        x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        x = conv.max_pool(x, size=3, stride=2)
         for i, block in enumerate(self.blocks):
             if arch is not None and arch.width is not None and active is not None:
                 genes = (arch.width[block.stage + 2], arch.expand[i], active[i])

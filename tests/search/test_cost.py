@@ -8,7 +8,7 @@ from jax.extend.core import jaxprs_in_params
 from random_nets import random_variables
 
 import ofa_jax
-from ofa_jax import elastic
+from ofa_jax import conv
 from ofa_jax.space import stack
 
 PUBLISHED = Path(__file__).parents[3] / "shared/data/once_for_all/published_subnets.json"
@@ -32,7 +32,9 @@ def count_macs(jaxpr):
 
 @pytest.mark.parametrize("resolution", [64, 75])
 def test_macs_and_params_equal_counting_the_extracted_subnet(space, resolution, monkeypatch):
-    monkeypatch.setattr(elastic, "depthwise_conv", elastic.grouped_conv)
+    # One form instead of the two that a program for any platform holds.
+    monkeypatch.setattr(conv, "depthwise_conv", conv.grouped_conv)
+    monkeypatch.setattr(conv, "dense_conv", conv.direct_conv)
     _, variables = random_variables(space)
     image = jax.ShapeDtypeStruct((1, resolution, resolution, 3), "float32")
     for key in jax.random.split(jax.random.key(0), 3):

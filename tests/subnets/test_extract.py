@@ -4,7 +4,7 @@ import pytest
 from random_nets import QUICKLY, identical, largest_difference, random_images, random_variables
 
 import ofa_jax
-from ofa_jax import elastic
+from ofa_jax import conv
 
 
 def random_archs(space, count):
@@ -20,7 +20,7 @@ def test_masked_supernet_equals_extracted_subnet(space, part, monkeypatch):
     masked = jax.jit(net.apply)
     masked(variables, images, space.largest())
     if len(space.blocks) > 9:  # the taps take most of the time to compile 52 large nets
-        monkeypatch.setattr(elastic, "depthwise_conv", elastic.grouped_conv)
+        monkeypatch.setattr(conv, "depthwise_conv", conv.grouped_conv)
     for arch in random_archs(space, 50)[part::4]:
         subnet, sub_variables = ofa_jax.extract(space, variables, arch)
         expected = masked(variables, images, arch)
