@@ -2,6 +2,8 @@ import jax
 import pytest
 
 import ofa_jax
+from configs import digits_resnet
+from ofa_jax.config import from_dict
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 2)
@@ -19,10 +21,21 @@ def space(request):
     return ofa_jax.get_space(request.param, num_classes=10)
 
 
-@pytest.fixture(params=[MBV3, TINY])
+@pytest.fixture(params=[MBV3, "small ResNet", TINY])
 def deep_and_tiny(request):
-    """One published space and ours, for what takes long to compile (gradients)."""
+    """One published space, and small ones, for what takes long to compile (gradients)."""
+    if request.param == "small ResNet":
+        return digits_resnet_space()
     return ofa_jax.get_space(request.param, num_classes=10)
+
+
+@pytest.fixture
+def small_resnet():
+    return digits_resnet_space()
+
+
+def digits_resnet_space():
+    return from_dict(digits_resnet.get_config().to_dict()).search_space(10)
 
 
 @pytest.fixture

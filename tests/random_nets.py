@@ -94,7 +94,8 @@ def mark_resnet(space, values, used):
     stem, w = space.stem_block, values["w"]
     mid, width = stem.mids[w[0]], stem.widths[w[1]]
     conv_bn(used["stem"]["conv1"], 3, mid)
-    conv_bn(used["stem"]["conv2"], *((mid, mid) if values["d"][0] == 2 else (0, 0)))
+    residual = values["d"][0] == space.depths[-1]
+    conv_bn(used["stem"]["conv2"], *((mid, mid) if residual else (0, 0)))
     conv_bn(used["stem"]["conv3"], mid, width)
     for i, block in enumerate(space.blocks):
         tree = used[block.name]

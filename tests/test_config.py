@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from configs import digits, digits_oneshot, smoke
+from configs import digits, digits_oneshot, digits_resnet, smoke
 from ofa_jax import workdir
 from ofa_jax.config import defaults, from_dict, to_dict
 from ofa_jax.train.loop import plan
@@ -10,7 +10,7 @@ from ofa_jax.train.loop import plan
 PHASES = {"full": {"kernels": (7,), "expands": (6,), "depths": (3,), "distill": 0.0}}
 
 
-@pytest.mark.parametrize("module", [digits, digits_oneshot, smoke])
+@pytest.mark.parametrize("module", [digits, digits_oneshot, digits_resnet, smoke])
 def test_configs_are_valid_and_complete(module):
     config = from_dict(module.get_config().to_dict())
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
@@ -25,6 +25,14 @@ def test_a_space_can_be_changed_in_a_config():
     config = from_dict(smoke.get_config().to_dict())
     space = config.search_space(10)
     assert [len(space.blocks), space.stem, space.stages[1].se] == [6, 8, True]
+
+
+def test_a_first_phase_that_is_no_teacher_is_named():
+    data = digits_resnet.get_config().to_dict()
+    data["phases"]["full"]["widths"] = (0.75, 1.0)
+    message = r"phases.full: .*distill=0, expands=\(0.5,\), depths=\(1,\), widths=\(1.0,\) \(or"
+    with pytest.raises(ValueError, match=message):
+        from_dict(data)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +54,8 @@ def test_a_space_can_be_changed_in_a_config():
         ({"phases": {"full": {"lr": "fast"}}}, r"phases.full.lr='fast': expected float"),
         ({"phases": {"full": {"draw": "x"}}}, r"phases.full.draw='x': expected one of random"),
         ({"phases": {"full": {"kernels": (9,)}}}, r"phases.full.kernels=\(9,\): .*\(3, 5, 7\)"),
+        ({"phases": {"full": {"widths": (0.5,)}}}, r"phases.full.widths=\(0.5,\): .* \(\) only"),
+        ({"space": {"name": "ofa_resnet50", "head": 8}}, "'head' is unknown to ofa_resnet50"),
         ({"evaluate": {"split": "train"}}, r"evaluate.split='train': expected one of test"),
         ({"extract": {"archs": ("big",)}}, r"extract.archs='big': expected one of smallest"),
     ],

@@ -230,3 +230,20 @@ def test_a_damaged_checkpoint_stops_the_run(tmp_path):
     assert f"{newest.name} cannot be read" in error
     assert "altered or truncated" in error
     assert len(error.strip().splitlines()) == 1
+
+
+def test_a_resnet_through_its_width_phases(tmp_path):
+    """configs/digits_resnet.py, cut short: elastic width is trained, evaluated and extracted."""
+    short = [f"--config.phases.{p}.epochs=1" for p in ("depth", "expand", "width1", "width2")]
+    config = "--config=configs/digits_resnet.py"
+    code, out, error = run(config, f"--workdir={tmp_path / 'run'}", *short)
+    assert code == 0, error
+    assert "training step compiled 2 times: 32 px x 1 a step, 32 px x 2 a step" in out
+    rows = json.loads((tmp_path / "run/evaluation.json").read_text())["subnets"]
+    accuracy = {row["name"]: row["top1"] for row in rows}
+    assert len(rows) == 8
+    assert accuracy["largest"] > 0.9
+    assert accuracy["d1-e0.5-w0.5"] > 0.8
+    subnet, variables = ofa_jax.load_subnet(tmp_path / "run/subnets/smallest")
+    assert variables["params"]["classifier"]["kernel"].shape == (64, 10)  # half of 128
+    assert not subnet.stem.residual

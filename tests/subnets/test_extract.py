@@ -12,19 +12,20 @@ def random_archs(space, count):
     return [space.largest(), space.smallest(), *map(space.sample, keys)]
 
 
-@pytest.mark.parametrize("part", range(4))
-def test_masked_supernet_equals_extracted_subnet(space, part, monkeypatch):
+def test_masked_supernet_equals_extracted_subnet(space, monkeypatch):
     """50 random archs a space, and both ends, with running statistics."""
     net, variables = random_variables(space)
     images = random_images(space, 4)
     masked = jax.jit(net.apply)
     masked(variables, images, space.largest())
-    if len(space.blocks) > 9:  # the taps take most of the time to compile 52 large nets
-        monkeypatch.setattr(conv, "depthwise_conv", conv.grouped_conv)
-    for arch in random_archs(space, 50)[part::4]:
+    # The subnets run one operation at a time, in XLA's own forms: 52 nets share their shapes, so
+    # little is compiled.
+    monkeypatch.setattr(conv, "depthwise_conv", conv.grouped_conv)
+    monkeypatch.setattr(conv, "dense_conv", conv.direct_conv)
+    for arch in random_archs(space, 50):
         subnet, sub_variables = ofa_jax.extract(space, variables, arch)
         expected = masked(variables, images, arch)
-        logits = jax.jit(subnet.apply, compiler_options=QUICKLY)(sub_variables, images)
+        logits = subnet.apply(sub_variables, images)
         assert largest_difference(expected, logits) < 1e-5, space.arch_to_dict(arch)
 
 

@@ -1,10 +1,14 @@
+import dataclasses
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from random_nets import identical, largest_difference, random_images, random_variables
 
 import ofa_jax
 from ofa_jax import Phase
+from ofa_jax.train.sort_width import sort_outputs
 
 EXPAND1, EXPAND2 = Phase(expands=(4, 6)), Phase(expands=(3, 4, 6))
 
@@ -68,6 +72,48 @@ def test_squeeze_units_are_ordered_too(tiny):
     _, variables = random_variables(tiny)
     se = ofa_jax.sort_width(tiny, variables, 0)["params"]["stage2_block2"]["se"]
     assert (np.diff(np.abs(se["expand"]["kernel"]).sum(1)) <= 0).all()
+
+
+WIDTH1, WIDTH2 = Phase(widths=(0.75, 1.0)), Phase(widths=(0.5, 0.75, 1.0))
+
+
+def with_widths(space, width):
+    index = space.widths.index(width)
+    return dataclasses.replace(space.largest(), width=jnp.full(4, index, jnp.int32))
+
+
+def test_width_phases_sort_what_multipliers_cut(small_resnet):
+    """The largest net stays what it is, and the second phase keeps what the first opened."""
+    space = small_resnet
+    net, variables = random_variables(space)
+    images, apply = random_images(space, 4), jax.jit(net.apply)
+    logits = {w: apply(variables, images, with_widths(space, w)) for w in space.widths}
+    for phase, kept in ((WIDTH1, (1.0,)), (WIDTH2, (0.75, 1.0))):
+        # Middle channels apart: their own sort would disturb the narrower nets.
+        ordered = sort_outputs(space, variables, len(phase.widths) - 2)
+        for width in space.widths:
+            found = apply(ordered, images, with_widths(space, width))
+            assert (largest_difference(found, logits[width]) < 1e-5) == (width in kept)
+        everything = ofa_jax.sort_width(space, variables, phase)
+        found = apply(everything, images, space.largest())
+        assert largest_difference(found, logits[1.0]) < 1e-5
+        only_middle = ofa_jax.sort_width(space, variables, 0)
+        assert not identical(everything["params"]["stem"], only_middle["params"]["stem"])
+        assert identical(only_middle["params"]["stem"], variables["params"]["stem"])
+    assert identical(variables, random_variables(space)[1])  # untouched
+
+
+def test_outputs_are_ordered_by_all_that_read_them(small_resnet):
+    _, variables = random_variables(small_resnet)
+    ordered = sort_outputs(small_resnet, variables, 0)["params"]
+    second, first = ordered["stage2_block1"], ordered["stage1_block2"]
+    readers = [second["conv1"], second["downsample"], first["conv1"]]
+    importance = sum(np.abs(reader["conv"]["kernel"]).sum(1) for reader in readers)
+    assert (np.diff(importance) <= 1e-4).all()
+    assert len(importance) == 64
+    last = np.abs(ordered["stage2_block2"]["conv1"]["conv"]["kernel"]).sum(1)
+    last += np.abs(ordered["classifier"]["kernel"]).sum(1)
+    assert (np.diff(last) <= 1e-4).all()
 
 
 def test_a_stage_the_space_lacks_is_named(tiny):
