@@ -3,8 +3,8 @@
     pip install -e ".[test,reference]"
     PYTHONPATH=.:tests python tests/golden/compare.py --archs=100
 
-Prints, for each space and resolution, the largest difference over the largest logit. About half an
-hour on two CPU cores; the tests do the same on fewer archs and smaller images.
+Prints, for each space and resolution, the largest difference over the largest logit. About an hour
+on two CPU cores; the tests do the same on fewer archs and smaller images.
 """
 
 import argparse

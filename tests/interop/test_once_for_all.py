@@ -61,6 +61,22 @@ def test_the_old_naming_is_read_too(tiny):
     assert identical(interop.from_once_for_all(old, tiny), variables)
 
 
+def test_a_resnets_short_names_are_read_too(small_resnet):
+    _, variables = random_variables(small_resnet)
+    state_dict = interop.to_once_for_all(variables, small_resnet)
+    assert "input_stem.1.conv.conv.conv.weight" in state_dict
+    assert "blocks.0.downsample.bn.bn.running_var" in state_dict
+    short = {
+        name.replace(".bn.bn.", ".bn.")
+        .replace(".conv.conv.weight", ".conv.weight")
+        .replace(".linear.linear.", ".linear."): value
+        for name, value in state_dict.items()
+    }
+    assert "input_stem.1.conv.conv.weight" in short
+    assert "classifier.linear.weight" in short
+    assert identical(interop.from_once_for_all(short, small_resnet), variables)
+
+
 def test_tensors_of_pytorch_are_read(tiny):
     class Tensor:  # what a torch tensor offers, without torch
         def __init__(self, array):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from random_nets import random_variables
+from random_nets import golden_batch, random_variables
 
 import ofa_jax
 from ofa_jax import config as config_lib
@@ -66,6 +66,31 @@ def test_sorted_weights_are_the_references(reference, name, stage):
     assert ours.keys() == theirs.keys()
     assert not [tensor for tensor in ours if not np.array_equal(ours[tensor], theirs[tensor])]
     assert sum(not np.array_equal(ours[tensor], before[tensor]) for tensor in ours) > 100
+
+
+@pytest.mark.parametrize("name", [MBV3, RESNET])
+def test_calibrated_statistics_are_the_references(reference, name):
+    """Every running mean and variance, of channels outside the arch too, for three archs."""
+    from ofa.imagenet_classification.elastic_nn.utils import set_running_statistics
+
+    space = ofa_jax.get_space(name, num_classes=10, dropout=0.0)
+    net, variables = random_variables(space)
+    images, _ = golden_batch()
+    torch_images = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+    for key in jax.random.split(jax.random.key(3), 3):
+        arch = space.sample(key)
+        torch_net = reference(space, interop.to_once_for_all(variables, space))
+        torch_net.set_active_subnet(**space.arch_to_dict(arch))
+        set_running_statistics(torch_net, [(torch_images[:5], None), (torch_images[5:], None)])
+        stats = ofa_jax.calibrate(net, variables, arch, [images[:5], images[5:]])
+        ours = interop.to_once_for_all({"batch_stats": stats}, space)
+        compared = 0
+        for tensor, value in torch_net.state_dict().items():
+            if "running" in tensor:
+                scale = value.abs().max().item()
+                np.testing.assert_allclose(ours[tensor], value, atol=1e-5 * scale, rtol=1e-5)
+                compared += 1
+        assert compared == len(jax.tree.leaves(stats))
 
 
 def settings(name, **replaced):
