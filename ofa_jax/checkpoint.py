@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import grain
 import jax
 import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
@@ -18,7 +17,7 @@ from ofa_jax.spaces import space_from_dict
 Tree = Any
 SEAL = "sha256.json"
 
-# -- inside a run: state, data position and metadata in one step ----------------------------------
+# -- inside a run: state and metadata of one step -----------------------------------------------
 
 
 def open_phase(workdir: Path, phase: str, keep: int) -> ocp.CheckpointManager:
@@ -44,19 +43,17 @@ def latest_step(workdir: Path, phase: str) -> int | None:
 
 
 def save_step(
-    manager: ocp.CheckpointManager,
-    step: int,
-    state: Tree,
-    iterator: grain.DatasetIterator,
-    metadata: Mapping[str, Any],
+    manager: ocp.CheckpointManager, step: int, state: Tree, metadata: Mapping[str, Any]
 ) -> None:
-    """Saves one step, atomically; writing goes on while training does."""
+    """Saves one step, atomically; writing goes on while training does.
+
+    The step is the data's position too: a batch follows from its number.
+    """
     finish_saves(manager)
     manager.save(
         step,
         args=ocp.args.Composite(
             state=ocp.args.StandardSave(state),
-            data=grain.checkpoint.CheckpointSave(iterator),
             metadata=ocp.args.JsonSave(dict(metadata)),
         ),
     )
@@ -69,22 +66,16 @@ def finish_saves(manager: ocp.CheckpointManager) -> None:
         _seal(Path(manager.directory) / str(step))
 
 
-def restore_step(
-    workdir: Path, phase: str, step: int, like: Tree, iterator: grain.DatasetIterator | None
-) -> Tree:
-    """The state saved at `step`, with the shapes and shardings of `like`; moves `iterator` there.
+def restore_step(workdir: Path, phase: str, step: int, like: Tree) -> Tree:
+    """The state saved at `step`, with the shapes and shardings of `like`.
 
     Raises:
       ValueError: the checkpoint is missing or cannot be read.
     """
     path = phase_directory(workdir, phase) / str(step)
-    items: dict[str, Any] = {"state": ocp.args.StandardRestore(_abstract(like))}
-    if iterator is not None:
-        items["data"] = grain.checkpoint.CheckpointRestore(iterator)
+    items = ocp.args.Composite(state=ocp.args.StandardRestore(_abstract(like)))
     with ocp.CheckpointManager(path.parent) as manager:
-        return _readable(path, lambda: manager.restore(step, args=ocp.args.Composite(**items)))[
-            "state"
-        ]
+        return _readable(path, lambda: manager.restore(step, args=items))["state"]
 
 
 # -- for others: one directory a network ----------------------------------------------------------

@@ -19,14 +19,21 @@ from ofa_jax.train.losses import DISTILLATIONS
 from ofa_jax.train.phases import Phase, check_curriculum
 
 
+def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{field}={value!r}: expected one of {', '.join(allowed) or 'none'}")
+
+
 @dataclasses.dataclass(frozen=True)
 class SpaceConfig:
     """Which search space: an id of `list_spaces()`, and what to replace in it.
 
-    The fields are those of the named space; 0 or () keeps its own value.
+    The fields are those of the named space; 0 or () keeps its own value. `num_classes` 0 takes the
+    dataset's.
     """
 
     name: str = "ofa_tiny_d123_e346_k357"
+    num_classes: int = 0
     dropout: float = 0.1
     stem: int = 0
     stem_stride: int = 0
@@ -41,21 +48,79 @@ class SpaceConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+    """How a training image is varied.
+
+    `crop` "resized" takes a random box of `area` (shares of the image) and `aspect` (width over
+    height) and resizes it; "pad", for small images, pads the resized image by `pad` of its size
+    and crops it back. Then a mirror image with probability `flip`, and brightness and saturation
+    by up to these shares. The reference: resized, flip 0.5, brightness 32 / 255, saturation 0.5.
+    """
+
+    crop: str = "pad"
+    area: tuple[float, ...] = (0.08, 1.0)
+    aspect: tuple[float, ...] = (3 / 4, 4 / 3)
+    pad: float = 0.125
+    flip: float = 0.0
+    brightness: float = 0.0
+    saturation: float = 0.0
+
+    def __post_init__(self) -> None:
+        _one_of("crop", self.crop, ("resized", "pad"))
+        if not (len(self.area) == 2 and 0 < self.area[0] <= self.area[1] <= 1):
+            raise ValueError(f"area={self.area}: expected two shares of the image, from 0 to 1")
+        if not (len(self.aspect) == 2 and 0 < self.aspect[0] <= self.aspect[1]):
+            raise ValueError(f"aspect={self.aspect}: expected two ratios, width over height")
+        for field in ("pad", "flip", "brightness", "saturation"):
+            if not 0 <= getattr(self, field) <= 1:
+                raise ValueError(f"{field}={getattr(self, field)}: expected 0 to 1")
+
+
+@dataclasses.dataclass(frozen=True)
 class DataConfig:
     """Which images, and how they reach the device.
 
+    `name` is "digits", a dataset of tfds ("cifar10", "imagenette/160px-v2") or a folder: a
+    prepared tfds dataset's own, or one with a folder of images for each class. `data_dir` is where
+    tfds keeps its datasets ("": its default). Split names may be slices, as "train[:10%]"; ""
+    finds the split: "test", else "validation", to test, a validation split beside it or
+    `held_out` training images to hold out. `corrupt` images "stop" the run or are passed over
+    and counted ("skip").
+
     `batch_size` images a step over all devices; one of `resolutions` (pixels) is drawn for every
-    batch; `held_out` training images are kept back for validation; training crops shift by up to
-    `shift` of the image's size; pixels in [0, 1] are normalised by `mean` and `std`.
+    batch; evaluation resizes the shorter side to resolution / `center_crop` and takes the centre;
+    pixels in [0, 1] are normalised by `mean` and `std`. `workers` processes (0: this one) with
+    `threads` threads each make batches, up to `prefetch` of them ahead.
     """
 
     name: str = "digits"
+    data_dir: str = ""
+    train_split: str = "train"
+    test_split: str = ""
+    held_out_split: str = ""
+    held_out: int = 180
+    image_key: str = "image"
+    label_key: str = "label"
+    corrupt: str = "stop"
     batch_size: int = 64
     resolutions: tuple[int, ...] = (16,)
-    held_out: int = 180
-    shift: float = 0.125
+    augment: AugmentConfig = AugmentConfig()
+    center_crop: float = 1.0
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    workers: int = 0
+    threads: int = 2
+    prefetch: int = 4
+
+    def __post_init__(self) -> None:
+        _one_of("corrupt", self.corrupt, ("stop", "skip"))
+        if not 0 < self.center_crop <= 1:
+            raise ValueError(f"center_crop={self.center_crop}: expected above 0, at most 1")
+        if self.workers < 0:
+            raise ValueError(f"workers={self.workers}: expected at least 0")
+        for field in ("mean", "std"):
+            if len(getattr(self, field)) != 3:
+                raise ValueError(f"{field}={getattr(self, field)}: expected 3 numbers")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,9 +151,13 @@ class DistillConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
-    """The validation grid, and batch-norm calibration: `calibration_images` in batches."""
+    """The validation grid, and batch-norm calibration: `calibration_images` in batches.
+
+    `resolutions` in pixels; () takes the smallest and the largest of `data.resolutions`.
+    """
 
     split: str = "test"
+    resolutions: tuple[int, ...] = ()
     batch_size: int = 200
     calibration_images: int = 2000
     calibration_batch_size: int = 200
@@ -125,32 +194,40 @@ class Config:
             _one_of("curriculum", name, tuple(self.phases))
         if len(set(self.curriculum)) != len(self.curriculum):
             raise ValueError(f"curriculum={self.curriculum}: a phase is named twice")
-        for field in ("data.batch_size", "train.checkpoint_steps", "train.checkpoint_keep",
-                      "evaluate.batch_size", "evaluate.calibration_images",
-                      "evaluate.calibration_batch_size", "data.resolutions"):  # fmt: skip
+        for field in ("data.batch_size", "data.threads", "data.prefetch",
+                      "train.checkpoint_steps", "train.checkpoint_keep", "evaluate.batch_size",
+                      "evaluate.calibration_images",
+                      "evaluate.calibration_batch_size"):  # fmt: skip
             section, key = field.split(".")
             value = getattr(getattr(self, section), key)
-            if not value or min(value if isinstance(value, tuple) else (value,)) < 1:
+            if value < 1:
                 raise ValueError(f"{field}={value}: expected at least 1")
-        for field in ("mean", "std"):
-            if len(getattr(self.data, field)) != 3:
-                raise ValueError(f"data.{field}={getattr(self.data, field)}: expected 3 numbers")
-        check_curriculum(self.search_space(2), self.ordered_phases(), self.distill.source)
+        if not self.data.resolutions or min(self.data.resolutions) < 1:
+            raise ValueError(f"data.resolutions={self.data.resolutions}: expected pixels")
+        if min(self.evaluate.resolutions, default=1) < 1:
+            raise ValueError(f"evaluate.resolutions={self.evaluate.resolutions}: expected pixels")
+        space = self.search_space(self.space.num_classes or 2)
+        check_curriculum(space, self.ordered_phases(), self.distill.source)
 
     def search_space(self, num_classes: int) -> SearchSpace:
-        """The run's search space, for so many classes."""
+        """The run's search space, for so many classes.
+
+        Raises:
+          ValueError: the config says another number.
+        """
         given = {f.name: getattr(self.space, f.name) for f in dataclasses.fields(self.space)}
+        asked = given.pop("num_classes")
+        if asked not in (0, num_classes):
+            raise ValueError(
+                f"space.num_classes={asked}: {self.data.name} has {num_classes} classes"
+                " (0 takes the dataset's)"
+            )
         replaced = {name: value for name, value in given.items() if value or name == "dropout"}
         return get_space(**replaced, num_classes=num_classes)
 
     def ordered_phases(self) -> list[tuple[str, Phase]]:
         """The phases by name, in the order of the curriculum."""
         return [(name, self.phases[name]) for name in self.curriculum]
-
-
-def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{field}={value!r}: expected one of {', '.join(allowed) or 'none'}")
 
 
 def defaults(**sections: Any) -> ml_collections.ConfigDict:

@@ -31,5 +31,5 @@ def replicate(mesh: Mesh, tree: Tree) -> Tree:
 
 
 def shard_batch(mesh: Mesh, batch: Tree) -> Tree:
-    """The batch split over the devices along its first axis."""
-    return jax.device_put(batch, NamedSharding(mesh, P("data")))
+    """This process's part of a batch, split over the devices along its first axis."""
+    return jax.make_array_from_process_local_data(NamedSharding(mesh, P("data")), batch)

@@ -3,13 +3,15 @@
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+T = TypeVar("T")
 LINE_SECONDS = 15.0  # between progress lines where there is no terminal
 
 
@@ -109,6 +111,20 @@ class Progress:
             f"{images / per_step:,.0f} images/s, loss {self._loss:.3f}, "
             f"accuracy {self._accuracy:.1%}, {clock(left)} left, run {clock(left + after)}"
         )
+
+
+def track(items: Iterable[T], total: int, name: str) -> Iterator[T]:
+    """The items, with progress and time left: a bar on a terminal, else a line now and then."""
+    began = last_line = time.monotonic()
+    tty = sys.stderr.isatty()
+    bar = tqdm(items, name, total, leave=False, disable=not tty, delay=2.0)
+    for done, item in enumerate(bar, start=1):
+        yield item
+        now = time.monotonic()
+        if not tty and now - last_line > LINE_SECONDS:
+            last_line = now
+            left = (now - began) / done * (total - done)
+            print(f"  {name}: {done}/{total}, {clock(left)} left", flush=True)
 
 
 def clock(seconds: float) -> str:

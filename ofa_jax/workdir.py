@@ -7,9 +7,23 @@ from typing import Any
 from ofa_jax import checkpoint
 from ofa_jax.config import Config, from_dict, to_dict
 
+# Where data lies and how fast it comes: a run may go on on another machine.
+FREE = (
+    "data.corrupt",
+    "data.data_dir",
+    "data.prefetch",
+    "data.threads",
+    "data.workers",
+    "train.checkpoint_keep",
+    "train.checkpoint_steps",
+)
+
 
 def check(workdir: Path, config: Config) -> None:
-    """Raises `ValueError`, naming the fields, if `workdir` belongs to another config."""
+    """Raises `ValueError`, naming the fields, if `workdir` belongs to another config.
+
+    Fields that change no result (`FREE`) may differ.
+    """
     path = workdir / "config.json"
     if path.exists():
         different = _differences(_plain(config), _read(path))
@@ -59,7 +73,7 @@ def _differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     return [
         f"{key} is {theirs.get(key)!r} there, {ours.get(key)!r} here"
         for key in sorted({*ours, *theirs})
-        if ours.get(key) != theirs.get(key)
+        if ours.get(key) != theirs.get(key) and key not in FREE
     ]
 
 

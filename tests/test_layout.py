@@ -20,7 +20,8 @@ ALLOWED = {
     "config": {"space", "spaces", "train.losses", "train.phases"},
     "checkpoint": {"space", "spaces", "models"},
     "workdir": {"config", "checkpoint"},
-    "subnets": {"space", "spaces", "elastic", "models", "search", "data", "config", "checkpoint"},
+    "subnets": {"space", "spaces", "elastic", "models", "search", "data", "config", "checkpoint",
+                "metrics"},
     "train": {"space", "spaces", "models", "subnets", "data", "config", "checkpoint", "mesh",
               "metrics", "workdir"},
 }  # fmt: skip
@@ -47,12 +48,12 @@ def test_imports_point_one_way():
 
 
 def test_each_library_has_one_door():
-    doors = {"orbax": {"checkpoint.py"}, "flax": {"models"}, "tqdm": {"metrics.py"}}
+    doors = {"orbax": {"checkpoint.py"}, "flax": {"models"}, "tqdm": {"metrics.py"}, "absl": {"data"}}
     for path in PACKAGE.rglob("*.py"):
         place = path.relative_to(PACKAGE).parts[0]
         for name in imports(path):
             library = name.split(".")[0]
-            assert library not in ("configs", "absl"), f"{path.name} imports {name}"
+            assert library != "configs", f"{path.name} imports {name}"
             assert place in doors.get(library, {place}), f"{path.name} imports {name}"
 
 

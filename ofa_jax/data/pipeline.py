@@ -1,92 +1,227 @@
-"""The Grain pipeline: batches that depend on seed and position alone, and can be resumed."""
+"""The Grain pipeline: batches that depend on seed and position alone."""
 
+import contextlib
 import functools
-import itertools
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import grain
 import numpy as np
+from absl import flags
 
 from ofa_jax.config import DataConfig
-from ofa_jax.data import transforms
-from ofa_jax.data.sources import Source
+from ofa_jax.data.decode import decode
+from ofa_jax.data.sources import Dataset, Source
+from ofa_jax.data.transforms import augment, resize_and_crop
 
 Batch = dict[str, np.ndarray]
+Example = dict[str, Any]
+CORRUPT_IN_A_ROW = 100  # after so many, it is not the images
 
 
-def train_batches(source: Source, config: DataConfig, seed: int) -> grain.DatasetIterator:
+class CorruptImage(ValueError):
+    """An image that cannot be decoded."""
+
+
+def train_batches(
+    dataset: Dataset,
+    config: DataConfig,
+    seed: int,
+    start: int = 0,
+    shard: tuple[int, int] = (0, 1),
+) -> grain.DatasetIterator:
     """Endless training batches: shuffled anew each epoch, augmented, one resolution a batch.
 
-    Gives {"image": `[batch, r, r, 3]` uint8, "label": `[batch]` int32}; the iterator's state is
-    saved and restored with the model's.
+    A batch follows from the seed and its number alone, not from workers or processes, so a run
+    that has done n steps goes on with `start` = n. Close the iterator to stop its workers.
+
+    Args:
+      dataset: its training images are taken.
+      config: what to do with them, and by how many workers.
+      seed: of order, resolutions and augmentation.
+      start: the number of the first batch.
+      shard: (index, count) of this process: it gets every count-th image of each batch.
+
+    Returns:
+      An iterator of {"image": `[b, r, r, 3]` uint8, "label": `[b]` int32, "skipped": `[b]` int32},
+      with b the batch size over count, and in "skipped" how many corrupt images were passed over.
 
     Raises:
-      ValueError: a batch larger than the split.
+      ValueError: a batch larger than the split; while iterating, a corrupt image or a label that
+        is no class.
     """
-    return iter(_train_dataset(source, config, seed, config.batch_size, config.resolutions))
+    batches = _training(dataset, config, seed, config.batch_size, config.resolutions, shard)
+    return _iterate(batches[start:], config)
 
 
 def calibration_batches(
-    source: Source,
-    config: DataConfig,
-    resolution: int,
-    images: int,
-    batch_size: int,
+    dataset: Dataset, config: DataConfig, resolution: int, images: int, batch_size: int
 ) -> list[np.ndarray]:
     """Images for batch-norm calibration: training augmentation, one resolution, always the same.
 
     Gives at most `images` images (as many as there are) in equal batches of at most `batch_size`.
     """
-    images = min(images, len(source))
-    batches = -(-images // batch_size)
-    size = images // batches
-    dataset = _train_dataset(source, config, seed=0, batch_size=size, resolutions=(resolution,))
-    return [batch["image"] for batch in itertools.islice(dataset, batches)]
+    images = min(images, len(dataset.train))
+    count = -(-images // batch_size)
+    batches = _training(dataset, config, 0, images // count, (resolution,), (0, 1))
+    with contextlib.closing(_iterate(batches[:count], config)) as iterator:
+        return [np.array(batch["image"]) for batch in iterator]
 
 
-def evaluation_batches(source: Source, resolution: int, batch_size: int) -> Iterator[Batch]:
-    """Every image once, in order; the last batch is padded, "weight" 0 marks the padding."""
-    for start in range(0, len(source), batch_size):
-        examples = [source[i] for i in range(start, min(start + batch_size, len(source)))]
-        images = np.stack([transforms.resize(e["image"], resolution) for e in examples])
-        padding = batch_size - len(examples)
-        yield {
-            "image": np.pad(images, ((0, padding), (0, 0), (0, 0), (0, 0))),
-            "label": np.pad(np.asarray([e["label"] for e in examples], np.int32), (0, padding)),
-            "weight": np.pad(np.ones(len(examples), np.float32), (0, padding)),
-        }
+def evaluation_batches(
+    dataset: Dataset, split: str, config: DataConfig, resolution: int, batch_size: int
+) -> Iterator[Batch]:
+    """Every image once, in order; "weight" 0 marks padding and corrupt images passed over."""
+    source = dataset.split(split)
+    load = EvaluationExample(Reader(source, len(dataset.class_names)), config, resolution)
+    batches = (
+        grain.MapDataset.range(len(source))
+        .map(load)
+        .batch(batch_size, drop_remainder=False)
+        .map(functools.partial(_pad, size=batch_size))
+    )
+    with contextlib.closing(_iterate(batches, config)) as iterator:
+        yield from iterator
 
 
-def _train_dataset(
-    source: Source,
+def _training(
+    dataset: Dataset,
     config: DataConfig,
     seed: int,
     batch_size: int,
     resolutions: tuple[int, ...],
-) -> grain.IterDataset:
+    shard: tuple[int, int],
+) -> grain.MapDataset:
+    source, (index, count) = dataset.train, shard
     if batch_size > len(source):
         raise ValueError(
-            f"data.batch_size={batch_size}: {config.name} has {len(source)} training images"
+            f"data.batch_size={batch_size}: {dataset.name} has {len(source)} training images"
         )
-
-    def with_resolution(index: int, example: dict[str, Any]) -> dict[str, Any]:
-        # One resolution a batch, by the batch's number: the same on every process.
-        rng = np.random.default_rng((seed, index // batch_size))
-        return {**example, "resolution": int(rng.choice(resolutions))}
-
+    load = TrainingExample(
+        Reader(source, len(dataset.class_names)), config, seed, batch_size, resolutions
+    )
+    # Sharded last: which images a batch has, and how they are augmented, is the same on one
+    # process and on many.
     return (
-        grain.MapDataset.source(source)
+        grain.MapDataset.range(len(source))
         .seed(seed)
         .shuffle()
         .repeat()
-        .map_with_index(with_resolution)
-        .random_map(functools.partial(_augment, shift=config.shift))
-        .batch(batch_size, drop_remainder=True)
-        .to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))
+        .map_with_index(lambda position, image: (position, image))
+        .random_map(load)
+        .slice(slice(index, None, count))
+        .batch(batch_size // count, drop_remainder=True)
     )
 
 
-def _augment(example: dict[str, Any], rng: np.random.Generator, shift: float) -> dict[str, Any]:
-    image = transforms.resize(example["image"], example["resolution"])
-    return {"image": transforms.random_shift(image, shift, rng), "label": example["label"]}
+def _iterate(batches: grain.MapDataset, config: DataConfig) -> grain.DatasetIterator:
+    threads = grain.ReadOptions(
+        num_threads=config.threads, prefetch_buffer_size=max(config.prefetch, config.threads)
+    )
+    dataset = batches.to_iter_dataset(threads)
+    if config.workers:
+        if not flags.FLAGS.is_parsed():  # Grain's workers look at flags, which notebooks never parse
+            flags.FLAGS.mark_as_parsed()
+        options = grain.MultiprocessingOptions(
+            num_workers=config.workers, per_worker_buffer_size=config.prefetch
+        )
+        dataset = dataset.mp_prefetch(options)
+    return iter(dataset)
+
+
+class Reader:
+    """Reads, decodes and checks the examples of a source with labels below `classes`."""
+
+    def __init__(self, source: Source, classes: int):
+        self.source, self.classes = source, classes
+        self.told: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __call__(self, index: int) -> tuple[np.ndarray, int]:
+        """(pixels `[height, width, 3]` uint8, label)."""
+        example = self.source[index]
+        if not 0 <= example["label"] < self.classes:
+            raise ValueError(
+                f"{self.source.where(index)}: label {example['label']} is outside the"
+                f" {self.classes} classes"
+            )
+        try:
+            return decode(example["image"]), example["label"]
+        except ValueError as error:
+            raise CorruptImage(
+                f"corrupt image {self.source.where(index)}: {error};"
+                " data.corrupt='skip' passes such images over and counts them"
+            ) from error
+
+    def tell(self, index: int, error: CorruptImage) -> None:
+        """Says once that an image is passed over."""
+        if index not in self.told:
+            self.told.add(index)
+            print(str(error).split(";")[0] + ": passed over", file=sys.stderr, flush=True)
+
+
+class TrainingExample:
+    """(position in the run, image's index) to an augmented example."""
+
+    def __init__(
+        self,
+        read: Reader,
+        config: DataConfig,
+        seed: int,
+        batch_size: int,
+        resolutions: tuple[int, ...],
+    ):
+        self.read, self.config = read, config
+        self.seed, self.batch_size, self.resolutions = seed, batch_size, resolutions
+
+    def __call__(self, place: tuple[int, int], rng: np.random.Generator) -> Example:
+        position, index = place
+        image, label, skipped = self.readable(index)
+        resolution = draw_resolution(self.seed, position // self.batch_size, self.resolutions)
+        pixels = augment(image, resolution, self.config.augment, rng)
+        return {"image": pixels, "label": np.int32(label), "skipped": np.int32(skipped)}
+
+    def readable(self, index: int) -> tuple[np.ndarray, int, int]:
+        """Image, label and how many corrupt images stood before it."""
+        for skipped in range(CORRUPT_IN_A_ROW):
+            try:
+                return *self.read(index), skipped
+            except CorruptImage as error:
+                if self.config.corrupt == "stop":
+                    raise
+                self.read.tell(index, error)
+                index = (index + 1) % len(self.read)
+        raise ValueError(f"{CORRUPT_IN_A_ROW} corrupt images in a row")
+
+
+@functools.lru_cache(maxsize=64)
+def draw_resolution(seed: int, batch: int, resolutions: tuple[int, ...]) -> int:
+    """The resolution of a batch, by its number: the same on every process."""
+    return int(np.random.default_rng((seed, batch)).choice(resolutions))
+
+
+class EvaluationExample:
+    """An image's index to an example; one that cannot be read has weight 0."""
+
+    def __init__(self, read: Reader, config: DataConfig, resolution: int):
+        self.read, self.config, self.resolution = read, config, resolution
+
+    def __call__(self, index: int) -> Example:
+        try:
+            image, label = self.read(index)
+        except CorruptImage as error:
+            if self.config.corrupt == "stop":
+                raise
+            self.read.tell(index, error)
+            blank = np.zeros((self.resolution, self.resolution, 3), np.uint8)
+            return {"image": blank, "label": np.int32(0), "weight": np.float32(0)}
+        pixels = resize_and_crop(image, self.resolution, self.config.center_crop)
+        return {"image": pixels, "label": np.int32(label), "weight": np.float32(1)}
+
+
+def _pad(batch: Batch, size: int) -> Batch:
+    missing = size - len(batch["label"])
+    return {k: np.pad(v, [(0, missing), *[(0, 0)] * (v.ndim - 1)]) for k, v in batch.items()}

@@ -1,78 +1,190 @@
-"""Where images come from: a source is indexed and gives {"image": uint8 HWC, "label": int}."""
+"""Where images come from: sources, and the splits of a dataset made of them."""
 
 import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from sklearn.datasets import load_digits
+
+from ofa_jax.config import DataConfig
 
 SPLIT_SEED = 0  # splits are part of the dataset: they never follow the run's seed
 DIGITS_TEST_IMAGES = 360
 
 
 class Source(Protocol):
-    """Random access to examples {"image": `[height, width, 3]` uint8, "label": int32}."""
+    """Random access to examples {"image": encoded bytes or uint8 pixels, "label": int}."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> dict[str, Any]: ...
 
+    def where(self, index: int, /) -> str:
+        """Index and file of an example, for people."""
+        ...
+
 
 class ArraySource:
-    """Images `[n, height, width, 3]` uint8 and labels `[n]` in memory."""
+    """Images `[n, height, width, channels]` uint8 and labels `[n]` in memory."""
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray):
-        self.images, self.labels = images, labels
+    def __init__(self, images: np.ndarray, labels: np.ndarray, name: str = "array"):
+        self.images, self.labels, self.name = images, labels, name
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int, /) -> dict[str, Any]:
-        return {"image": self.images[index], "label": np.int32(self.labels[index])}
+        return {"image": self.images[index], "label": int(self.labels[index])}
+
+    def where(self, index: int, /) -> str:
+        return f"{self.name}[{index}]"
+
+
+class Subset:
+    """Some examples of a source, by their indices."""
+
+    def __init__(self, source: Source, indices: np.ndarray):
+        self.source, self.indices = source, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int, /) -> dict[str, Any]:
+        return self.source[int(self.indices[index])]
+
+    def where(self, index: int, /) -> str:
+        return self.source.where(int(self.indices[index]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Collection:
+    """What a dataset offers: the sizes of its splits, and `open(split)`.
+
+    `image_shape` is (height, width, channels), None where images differ.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    image_shape: tuple[int | None, ...]
+    sizes: Mapping[str, int]
+    open: Callable[[str], Source]
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Three disjoint splits and the names of the classes."""
+    """Three disjoint splits, the names of the classes and the shape of the images."""
 
+    name: str
     train: Source
     held_out: Source
     test: Source
     class_names: tuple[str, ...]
+    image_shape: tuple[int | None, ...]
 
     def split(self, name: str) -> Source:
         """One of "train", "held_out" and "test"."""
         return {"train": self.train, "held_out": self.held_out, "test": self.test}[name]
 
+    def __str__(self) -> str:
+        height, width, channels = self.image_shape
+        size = f"{height}x{width}x{channels}" if height and width else "various sizes"
+        return (
+            f"{self.name}: {len(self.class_names)} classes, images of {size}; {len(self.train)}"
+            f" to train, {len(self.held_out)} held out, {len(self.test)} to test"
+        )
 
-def digits(held_out: int) -> Dataset:
+
+def load_dataset(config: DataConfig) -> Dataset:
+    """The dataset that a config names, with its three splits.
+
+    `name` is "digits", the path of a folder (a prepared tfds dataset's, or one of images by
+    class), or the name of a tfds dataset, which is downloaded and prepared where it is not there.
+
+    Raises:
+      ValueError: no such dataset, folder or split; or too few images to hold some back.
+    """
+    return split_up(find_collection(config), config)
+
+
+def find_collection(config: DataConfig) -> Collection:
+    """The dataset as it is, before held-out images are carved from it."""
+    # Imported where needed: tfds takes half a second, and digits need neither.
+    from ofa_jax.data import image_folder, tfds_source
+
+    name = config.name
+    if name == "digits":
+        return digits()
+    folder = Path(name).expanduser()
+    if not (name.startswith(("/", ".", "~")) or ("/" in name and folder.is_dir())):
+        return tfds_source.by_name(config)
+    if not folder.is_dir():
+        raise ValueError(f"data.name={name!r}: there is no such folder")
+    if (folder / "dataset_info.json").is_file():
+        return tfds_source.from_folder(folder, config)
+    return image_folder.image_folder(folder)
+
+
+def split_up(found: Collection, config: DataConfig) -> Dataset:
+    """Opens the splits; what the dataset lacks is carved from its training images.
+
+    The test split is `config.test_split`, else "test", else "validation" or "val". The held-out
+    one is `config.held_out_split`, else a validation split that is not the test split, else
+    `config.held_out` training images. Where there is no test split, as many are carved for it.
+    """
+    train = _open(found, "train_split", config.train_split)
+    usual = [s for s in ("test", "validation", "val") if s in found.sizes]
+    usual = [s for s in usual if s != config.train_split]
+    test_split = config.test_split or next(iter(usual), "")
+    rest = [s for s in usual if s not in (test_split, "test")]
+    held_out_split = config.held_out_split or next(iter(rest), "")
+    needed = [not held_out_split, not test_split]
+    if any(needed) and not 0 < config.held_out * sum(needed) < len(train):
+        raise ValueError(
+            f"data.held_out={config.held_out}: expected 1 to {(len(train) - 1) // sum(needed)}"
+            f" for {found.name}, which has {len(train)} training images"
+        )
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(train))
+    sizes = [config.held_out * need for need in needed]
+    carved = np.split(order, np.cumsum(sizes))
+    held_out, test, train = (Subset(train, np.sort(part)) for part in carved)
+    return Dataset(
+        name=found.name,
+        train=train,
+        held_out=_open(found, "held_out_split", held_out_split) if held_out_split else held_out,
+        test=_open(found, "test_split", test_split) if test_split else test,
+        class_names=found.class_names,
+        image_shape=found.image_shape,
+    )
+
+
+def _open(found: Collection, field: str, split: str) -> Source:
+    """Opens a split such as "train", or of a tfds dataset "train[:10%]" or "train+test"."""
+    names = [part.split("[")[0] for part in split.split("+")]
+    if not all(name in found.sizes for name in names):
+        raise ValueError(f"data.{field}={split!r}: {found.name} has {', '.join(found.sizes)}")
+    try:
+        source = found.open(split)
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"data.{field}={split!r} of {found.name}: {error}") from error
+    if not len(source):
+        raise ValueError(f"data.{field}={split!r} of {found.name} has no images")
+    return source
+
+
+def digits() -> Collection:
     """Scikit-learn's handwritten digits: 1,797 real 8x8 images that ship inside that package.
 
-    360 of them, always the same, are the test split; `held_out` of the rest are kept back.
-
-    Raises:
-      ValueError: more images held out than there are.
+    360 of them, always the same, are the test split.
     """
     images, labels = load_digits(return_X_y=True)
-    images = np.rint(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8).repeat(3, axis=-1)
+    images = np.rint(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
     order = np.random.default_rng(SPLIT_SEED).permutation(len(labels))
-    rest = len(labels) - DIGITS_TEST_IMAGES
-    if not 0 < held_out < rest:
-        raise ValueError(f"data.held_out={held_out}: expected 1 to {rest - 1} for digits")
-    test, held, train = np.split(order, [DIGITS_TEST_IMAGES, DIGITS_TEST_IMAGES + held_out])
-    splits = [ArraySource(images[part], labels[part]) for part in (train, held, test)]
-    return Dataset(splits[0], splits[1], splits[2], tuple(str(d) for d in range(10)))
+    parts = dict(zip(("test", "train"), np.split(order, [DIGITS_TEST_IMAGES]), strict=True))
 
+    def open_split(split: str) -> Source:
+        return ArraySource(images[parts[split]], labels[parts[split]], f"digits {split}")
 
-SOURCES = {"digits": digits}
-
-
-def load_dataset(name: str, held_out: int) -> Dataset:
-    """The dataset of that name with `held_out` training images kept back.
-
-    Raises:
-      ValueError: an unknown name.
-    """
-    if name not in SOURCES:
-        raise ValueError(f"data.name={name!r}: expected one of {', '.join(SOURCES)}")
-    return SOURCES[name](held_out)
+    sizes = {split: len(part) for split, part in parts.items()}
+    return Collection("digits", tuple(str(d) for d in range(10)), (8, 8, 1), sizes, open_split)

@@ -3,7 +3,7 @@
 import functools
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ofa_jax.config import Config, DataConfig
 from ofa_jax.data import pipeline
 from ofa_jax.data.sources import Dataset, load_dataset
 from ofa_jax.data.transforms import normalize_images
+from ofa_jax.metrics import track
 from ofa_jax.models import Network
 from ofa_jax.search.cost import macs, params
 from ofa_jax.space import Arch, Choices, SearchSpace
@@ -42,7 +43,7 @@ def evaluate(config: Config, workdir: Path) -> None:
     Raises:
       ValueError: there is no trained supernet in `workdir`, or it cannot be read.
     """
-    dataset = load_dataset(config.data.name, config.data.held_out)
+    dataset = load_dataset(config.data)
     space, net, variables = checkpoint.load_supernet(workdir / "supernet")
     rows = evaluate_grid(net, variables, config, dataset, config.evaluate.split)
     print(table(rows))
@@ -63,22 +64,27 @@ def evaluate_grid(
     """One row per subnet of the grid and resolution: name, arch, top1, loss, macs, params, ...
 
     The grid is {smallest, largest} depth x expand x kernel of the open `choices` (default: all)
-    at the smallest and largest resolution. Source: `progressive_shrinking.validate` of the
-    reference.
+    at each of `config.evaluate.resolutions`. Images are read once for all subnets. Source:
+    `progressive_shrinking.validate` of the reference.
     """
     space, rows = net.space, []
-    for resolution in sorted({min(config.data.resolutions), max(config.data.resolutions)}):
-        images, batches = evaluation_data(config, dataset, split, resolution)
-        for name, arch in grid(space, choices).items():
-            stats = calibrate(net, variables, arch, images)
-            calibrated = {"params": variables["params"], "batch_stats": stats}
+    ends = {min(config.data.resolutions), max(config.data.resolutions)}
+    for resolution in config.evaluate.resolutions or sorted(ends):
+        images = calibration_images(config, dataset, resolution)
+        corners, subnets = grid(space, choices), []
+        for arch in track(corners.values(), len(corners), f"calibrating at {resolution} px"):
+            stats = calibrate(net, variables, arch, normalized(images, config.data))
+            subnets.append(({"params": variables["params"], "batch_stats": stats}, arch))
+        batches = evaluation_batches(config, dataset, split, resolution)
+        figures = measure(net, subnets, batches, config.data)
+        for (name, arch), measured in zip(corners.items(), figures, strict=True):
             rows.append(
                 {
                     "name": name,
                     "arch": space.arch_to_dict(arch),
                     "resolution": resolution,
                     "split": split,
-                    **measure(net, calibrated, arch, batches, config.data),
+                    **measured,
                     "macs": int(macs(space, arch, resolution)),
                     "params": int(params(space, arch)),
                 }
@@ -108,34 +114,50 @@ def corner_name(space: SearchSpace, indices: dict[str, int]) -> str:
     return "-".join(f"{field[0]}{values[indices[field]]:g}" for field, values in elastic.items())
 
 
-def evaluation_data(
+def calibration_images(config: Config, dataset: Dataset, resolution: int) -> list[np.ndarray]:
+    """Batches of uint8 training images for calibration at one resolution, always the same."""
+    images, size = config.evaluate.calibration_images, config.evaluate.calibration_batch_size
+    return pipeline.calibration_batches(dataset, config.data, resolution, images, size)
+
+
+def normalized(batches: Iterable[np.ndarray], data: DataConfig) -> Iterator[jax.Array]:
+    """The batches as the nets take them, one after the other."""
+    for images in batches:
+        yield normalize_images(jnp.asarray(images), data.mean, data.std)
+
+
+def evaluation_batches(
     config: Config, dataset: Dataset, split: str, resolution: int
-) -> tuple[list[jax.Array], list[pipeline.Batch]]:
-    """Normalised calibration images and the batches of a split, both at one resolution."""
-    images = pipeline.calibration_batches(
-        dataset.train,
-        config.data,
-        resolution,
-        config.evaluate.calibration_images,
-        config.evaluate.calibration_batch_size,
-    )
-    source = dataset.split(split)
-    batches = pipeline.evaluation_batches(source, resolution, config.evaluate.batch_size)
-    data = config.data
-    return [normalize_images(jnp.asarray(i), data.mean, data.std) for i in images], list(batches)
+) -> Iterator[pipeline.Batch]:
+    """The batches of a split at one resolution, with progress."""
+    size = config.evaluate.batch_size
+    batches = pipeline.evaluation_batches(dataset, split, config.data, resolution, size)
+    total = -(-len(dataset.split(split)) // size)
+    return track(batches, total, f"evaluating at {resolution} px")
 
 
 def measure(
     net: Network,
-    variables: Tree,
-    arch: Arch | None,
+    subnets: Sequence[tuple[Tree, Arch | None]],
     batches: Iterable[pipeline.Batch],
     data: DataConfig,
-) -> dict[str, float]:
-    """{"top1", "loss"} of one calibrated net: accuracy in [0, 1], mean cross-entropy in nats."""
-    sums = [_batch_sums(net, data, variables, arch, batch) for batch in batches]
-    correct, loss, count = (float(np.sum(s)) for s in zip(*jax.device_get(sums), strict=True))
-    return {"top1": correct / count, "loss": loss / count}
+) -> list[dict[str, float]]:
+    """{"top1", "loss"} of each calibrated (variables, arch): share correct, mean nats.
+
+    Raises:
+      ValueError: no image could be read.
+    """
+    sums = []
+    for batch in batches:
+        on_device = jax.tree.map(jnp.asarray, batch)
+        sums.append([_batch_sums(net, data, *subnet, on_device) for subnet in subnets])
+    correct, loss, count = np.moveaxis(np.sum(jax.device_get(sums), axis=0), -1, 0)
+    if not count.all():
+        raise ValueError("no image of the split could be read")
+    return [
+        {"top1": float(c / n), "loss": float(x / n)}
+        for c, x, n in zip(correct, loss, count, strict=True)
+    ]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -2,25 +2,30 @@
 
 import datetime
 import hashlib
+import itertools
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ofa_jax import checkpoint
 from ofa_jax.config import Config
 from ofa_jax.data.sources import load_dataset
-from ofa_jax.data.transforms import normalize_images
 from ofa_jax.models import Network
 from ofa_jax.search.cost import macs, params
 from ofa_jax.space import Arch, SearchSpace
 from ofa_jax.spaces import space_to_dict
 from ofa_jax.subnets.calibrate import calibrate
-from ofa_jax.subnets.evaluate import evaluation_data, measure
+from ofa_jax.subnets.evaluate import (
+    calibration_images,
+    evaluation_batches,
+    measure,
+    normalized,
+)
 from ofa_jax.subnets.extract import extract
 
 TOLERANCE = 1e-4  # of the largest logit, float32
@@ -57,25 +62,30 @@ def extract_to(
     if directory.exists() and not overwrite:
         raise ValueError(f"{directory} exists: give another --name, or --overwrite to replace it")
 
-    dataset = load_dataset(config.data.name, config.data.held_out)
-    images, batches = evaluation_data(config, dataset, "test", resolution)
-    stats = calibrate(net, variables, arch, images)
+    dataset = load_dataset(config.data)
+    images = calibration_images(config, dataset, resolution)
+    stats = calibrate(net, variables, arch, normalized(images, config.data))
     calibrated = {"params": variables["params"], "batch_stats": stats}
     subnet, sub_variables = extract(space, calibrated, arch)
-    sample = normalize_images(jnp.asarray(batches[0]["image"]), config.data.mean, config.data.std)
+    batches = evaluation_batches(config, dataset, "test", resolution)
+    first = next(batches)
+    (sample,) = normalized([first["image"]], config.data)
     difference = check_equal(net, calibrated, arch, subnet, sub_variables, sample)
+    every_batch = itertools.chain([first], batches)
+    (figures,) = measure(subnet, [(sub_variables, None)], every_batch, config.data)
     card: dict[str, Any] = {
         "name": directory.name,
         "space": space.name,
         "arch": space.arch_to_dict(arch),
         "resolution": resolution,
         "classes": list(dataset.class_names),
-        "test": measure(subnet, sub_variables, None, batches, config.data),
+        "test": figures,
         "macs": int(macs(space, arch, resolution)),
         "params": int(params(space, arch)),
         "preprocessing": {
-            "resize": [resolution, resolution],
-            "interpolation": "bilinear",
+            "resize_shorter_side": math.ceil(resolution / config.data.center_crop),
+            "interpolation": "bilinear, antialiased (Pillow)",
+            "center_crop": [resolution, resolution],
             "scale": "pixels / 255",
             "mean": list(config.data.mean),
             "std": list(config.data.std),

@@ -1,11 +1,11 @@
 """The training loop: phase after phase, resumable at any step."""
 
+import contextlib
 import math
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import grain
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
@@ -18,6 +18,7 @@ from ofa_jax.metrics import MetricsLog, Progress, clock
 from ofa_jax.models import Network, build_supernet
 from ofa_jax.spaces import space_to_dict
 from ofa_jax.subnets.evaluate import evaluate_grid
+from ofa_jax.train.feed import Feed
 from ofa_jax.train.phases import Phase, phase_data
 from ofa_jax.train.sort_width import sort_width
 from ofa_jax.train.step import TrainState, init_state, train_step
@@ -65,28 +66,32 @@ def train(config: Config, workdir: Path) -> None:
       ValueError: a broken checkpoint, or a config that does not fit the data or the devices.
       FloatingPointError: the loss is not finite; the last good checkpoint is kept.
     """
-    dataset = load_dataset(config.data.name, config.data.held_out)
+    dataset = load_dataset(config.data)
     legs = plan(config, len(dataset.train))
     newest = newest_checkpoint(workdir, legs)
     if newest == (len(legs) - 1, legs[-1].end) and (workdir / "supernet").is_dir():
         print(f"training is complete: {legs[-1].end} steps, {workdir / 'supernet'}")
         return
+    print(dataset, flush=True)
     net = build_supernet(config.search_space(len(dataset.class_names)))
     devices = mesh.data_mesh(config.data.batch_size)
     run = Run(config, workdir, dataset, net, devices, legs)
-    iterator = train_batches(dataset.train, config.data, config.seed)
+    done = 0 if newest is None else newest[1]
+    shard = (jax.process_index(), jax.process_count())
+    batches = train_batches(dataset, config.data, config.seed, done, shard)
     claim(workdir, config)  # only now: a config that does not fit its data leaves no trace
     state = mesh.replicate(devices, init_state(config, init_variables(net, config), 0))
     start = 0
     if newest is not None:
         start, step = newest
-        state = checkpoint.restore_step(workdir, legs[start].name, step, state, iterator)
+        state = checkpoint.restore_step(workdir, legs[start].name, step, state)
         print(f"resumed phase {legs[start].name!r} at step {step} of {legs[-1].end}", flush=True)
         start += step == legs[start].end
     programs: Programs = {}
-    with MetricsLog(workdir, int(state.step)) as log:
+    with MetricsLog(workdir, done) as log, contextlib.closing(batches):
+        feed = Feed(batches, devices)
         for index in range(start, len(legs)):
-            state = train_leg(run, index, state, iterator, programs, log)
+            state = train_leg(run, index, state, feed, programs, log)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     description = {"space": space_to_dict(net.space), "step": int(state.step), "seed": config.seed}
     checkpoint.save_network(workdir / "supernet", variables, description)
@@ -124,7 +129,7 @@ def train_leg(
     run: Run,
     index: int,
     state: TrainState,
-    iterator: grain.DatasetIterator,
+    feed: Feed,
     programs: Programs,
     log: MetricsLog,
 ) -> TrainState:
@@ -136,26 +141,38 @@ def train_leg(
     data = phase_data(leg.phase, run.net.space, leg.first, len(run.dataset.train), batch_size)
     data = mesh.replicate(run.devices, data)
     after = sum(later.units for later in run.legs[index + 1 :])
-    progress = Progress(
-        leg.name, int(state.step) - leg.first, leg.end - leg.first, leg.units, after
-    )
+    first, stepping = int(state.step), 0.0
+    progress = Progress(leg.name, first - leg.first, leg.end - leg.first, leg.units, after)
     previous: tuple[int, Tree] | None = None
     train_config = run.config.train
     with checkpoint.open_phase(run.workdir, leg.name, train_config.checkpoint_keep) as manager:
-        for step in range(int(state.step) + 1, leg.end + 1):
-            batch = mesh.shard_batch(run.devices, next(iterator))
+        for step in range(first + 1, leg.end + 1):
+            batch = feed.take()
             program = compiled_step(run, programs, leg.phase.subnets, state, teacher, data, batch)
+            began = time.monotonic()
             state, metrics = program(state, teacher, data, batch)
-            # The device is at this step already while the host looks at the one before.
+            # The device is at this step already while the host loads the next batch and looks
+            # at the step before.
+            feed.fetch()
             if previous is not None:
                 record(run, leg, log, progress, *previous)
             previous = (step, metrics)
             if step == leg.end or (step - leg.first) % train_config.checkpoint_steps == 0:
                 record(run, leg, log, progress, *previous)  # never save what is not finite
                 previous = None
-                checkpoint.save_step(manager, step, state, iterator, {"phase": leg.name})
+                checkpoint.save_step(manager, step, state, {"phase": leg.name})
+            stepping += time.monotonic() - began
         checkpoint.finish_saves(manager)
-    validate(run, leg, state, progress.close(), log)
+    seconds = progress.close()
+    waited, skipped = feed.report()
+    speed = {
+        "seconds": seconds,
+        "images_per_second": (leg.end - first) * batch_size / max(stepping, 1e-9),
+        "waited_for_data": waited / max(stepping, 1e-9),
+        "skipped_images": skipped,
+    }
+    log.write(leg.end, speed, leg.name, "phase")
+    validate(run, leg, state, speed, log)
     return state
 
 
@@ -183,7 +200,7 @@ def teacher_variables(run: Run, index: int, like: TrainState) -> Tree:
         zeros = jax.tree.map(jnp.zeros_like, like)
         return {"params": zeros.params, "batch_stats": zeros.batch_stats}
     first = run.legs[0]
-    trained = checkpoint.restore_step(run.workdir, first.name, first.end, like, None)
+    trained = checkpoint.restore_step(run.workdir, first.name, first.end, like)
     return {"params": trained.params, "batch_stats": trained.batch_stats}
 
 
@@ -221,19 +238,20 @@ def check_finite(leg: Leg, step: int, values: dict[str, float]) -> None:
             )
 
 
-def validate(run: Run, leg: Leg, state: TrainState, seconds: float, log: MetricsLog) -> None:
+def validate(
+    run: Run, leg: Leg, state: TrainState, speed: dict[str, float], log: MetricsLog
+) -> None:
     """Prints and logs the held-out accuracy of the phase's own corner subnets."""
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     choices = leg.phase.choices(run.net.space)
     rows = evaluate_grid(run.net, variables, run.config, run.dataset, "held_out", choices)
     values = {f"top1/{row['name']}_{row['resolution']}": row["top1"] for row in rows}
     log.write(leg.end, values, leg.name, "held_out")
-    images = (leg.end - leg.first) * run.config.data.batch_size
-    speed = {"seconds": seconds, "images_per_second": images / seconds}
-    log.write(leg.end, speed, leg.name, "phase")
     worst, mean = min(row["top1"] for row in rows), sum(row["top1"] for row in rows) / len(rows)
+    skipped = f", {speed['skipped_images']} corrupt images passed over"
     print(
-        f"phase {leg.name}: {leg.end - leg.first} steps in {clock(seconds)},"
+        f"phase {leg.name}: {leg.end - leg.first} steps in {clock(speed['seconds'])}, waited for"
+        f" data {speed['waited_for_data']:.1%}{skipped if speed['skipped_images'] else ''},"
         f" held-out top-1 mean {mean:.2%}, worst {worst:.2%} of {len(rows)} subnets",
         flush=True,
     )
