@@ -15,6 +15,7 @@ import pytest
 from random_nets import identical
 
 import ofa_jax
+from ofa_jax.config import DataConfig
 from ofa_jax.data.pipeline import evaluation_batches
 from ofa_jax.data.sources import load_dataset
 from ofa_jax.data.transforms import normalize_images
@@ -127,7 +128,9 @@ def test_a_subnet_of_ones_own_is_extracted_and_restored(smoke):
     assert f"top-1 {card['test']['top1']:.2%} on test" in out
     subnet, variables = ofa_jax.load_subnet(workdir / "subnets/mine")
     steps = card["preprocessing"]
-    (batch,) = evaluation_batches(load_dataset("digits", 180).test, card["resolution"], 360)
+    data = DataConfig()
+    digits = load_dataset(data)
+    (batch,) = evaluation_batches(digits, "test", data, card["resolution"], 360)
     images = normalize_images(batch["image"], tuple(steps["mean"]), tuple(steps["std"]))
     logits = jax.jit(subnet.apply)(variables, images)
     assert (logits.argmax(-1) == batch["label"]).mean() == pytest.approx(card["test"]["top1"])

@@ -48,7 +48,12 @@ def test_imports_point_one_way():
 
 
 def test_each_library_has_one_door():
-    doors = {"orbax": {"checkpoint.py"}, "flax": {"models"}, "tqdm": {"metrics.py"}, "absl": {"data"}}
+    doors = {
+        "orbax": {"checkpoint.py"},
+        "flax": {"models"},
+        "tqdm": {"metrics.py"},
+        "absl": {"data"},
+    }
     for path in PACKAGE.rglob("*.py"):
         place = path.relative_to(PACKAGE).parts[0]
         for name in imports(path):

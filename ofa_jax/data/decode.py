@@ -7,7 +7,7 @@ import simplejpeg
 # Batches are made in parallel already; OpenCV's own threads would only fight over the cores.
 cv2.setNumThreads(1)
 
-JPEG = b"\xff\xd8"
+JPEG, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 READ = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # as Pillow, torchvision and tfds read
 
 
@@ -22,21 +22,16 @@ def decode(image: bytes | np.ndarray) -> np.ndarray:
     if isinstance(image, np.ndarray):
         return _three_channels(image)
     if image[:2] == JPEG:
-        return _decode_jpeg(image)
+        try:
+            return simplejpeg.decode_jpeg(image, "RGB")
+        except ValueError as error:
+            # Stray bytes between complete parts lose no pixel, and ImageNet has such files.
+            if "extraneous bytes" not in str(error) or JPEG_END not in image[-64:]:
+                raise
     pixels = cv2.imdecode(np.frombuffer(image, np.uint8), READ) if image else None
     if pixels is None:
         raise ValueError("truncated, damaged or of a format OpenCV does not read")
     return pixels
-
-
-def _decode_jpeg(image: bytes) -> np.ndarray:
-    try:
-        return simplejpeg.decode_jpeg(image, "RGB")
-    except ValueError as error:
-        # Stray bytes between complete parts lose no pixel; ImageNet has such files.
-        if "extraneous bytes" not in str(error):
-            raise
-    return simplejpeg.decode_jpeg(image, "RGB", strict=False)
 
 
 def _three_channels(image: np.ndarray) -> np.ndarray:

@@ -121,7 +121,7 @@ def _iterate(batches: grain.MapDataset, config: DataConfig) -> grain.DatasetIter
     )
     dataset = batches.to_iter_dataset(threads)
     if config.workers:
-        if not flags.FLAGS.is_parsed():  # Grain's workers look at flags, which notebooks never parse
+        if not flags.FLAGS.is_parsed():  # Grain's workers look at flags; notebooks parse none
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(
             num_workers=config.workers, per_worker_buffer_size=config.prefetch

@@ -110,7 +110,7 @@ def load_dataset(config: DataConfig) -> Dataset:
 
 def find_collection(config: DataConfig) -> Collection:
     """The dataset as it is, before held-out images are carved from it."""
-    # Imported where needed: tfds takes half a second, and digits need neither.
+    # Imported where needed: tfds takes half a second, and digits do without.
     from ofa_jax.data import image_folder, tfds_source
 
     name = config.name
@@ -123,6 +123,9 @@ def find_collection(config: DataConfig) -> Collection:
         raise ValueError(f"data.name={name!r}: there is no such folder")
     if (folder / "dataset_info.json").is_file():
         return tfds_source.from_folder(folder, config)
+    prepared = sorted(folder.glob("*/dataset_info.json"))
+    if prepared:
+        raise ValueError(f"data.name={name!r}: give the version's folder, {prepared[-1].parent}")
     return image_folder.image_folder(folder)
 
 
@@ -139,7 +142,9 @@ def split_up(found: Collection, config: DataConfig) -> Dataset:
     test_split = config.test_split or next(iter(usual), "")
     rest = [s for s in usual if s not in (test_split, "test")]
     held_out_split = config.held_out_split or next(iter(rest), "")
-    needed = [not held_out_split, not test_split]
+    held_out = _open(found, "held_out_split", held_out_split) if held_out_split else None
+    test = _open(found, "test_split", test_split) if test_split else None
+    needed = [held_out is None, test is None]
     if any(needed) and not 0 < config.held_out * sum(needed) < len(train):
         raise ValueError(
             f"data.held_out={config.held_out}: expected 1 to {(len(train) - 1) // sum(needed)}"
@@ -148,12 +153,12 @@ def split_up(found: Collection, config: DataConfig) -> Dataset:
     order = np.random.default_rng(SPLIT_SEED).permutation(len(train))
     sizes = [config.held_out * need for need in needed]
     carved = np.split(order, np.cumsum(sizes))
-    held_out, test, train = (Subset(train, np.sort(part)) for part in carved)
+    parts = [Subset(train, np.sort(part)) for part in carved]
     return Dataset(
         name=found.name,
-        train=train,
-        held_out=_open(found, "held_out_split", held_out_split) if held_out_split else held_out,
-        test=_open(found, "test_split", test_split) if test_split else test,
+        train=parts[2],
+        held_out=held_out or parts[0],
+        test=test or parts[1],
         class_names=found.class_names,
         image_shape=found.image_shape,
     )
@@ -166,7 +171,9 @@ def _open(found: Collection, field: str, split: str) -> Source:
         raise ValueError(f"data.{field}={split!r}: {found.name} has {', '.join(found.sizes)}")
     try:
         source = found.open(split)
-    except (ValueError, KeyError) as error:
+    except KeyError as error:
+        raise ValueError(f"data.{field}={split!r}: only splits of tfds can be sliced") from error
+    except ValueError as error:
         raise ValueError(f"data.{field}={split!r} of {found.name}: {error}") from error
     if not len(source):
         raise ValueError(f"data.{field}={split!r} of {found.name} has no images")

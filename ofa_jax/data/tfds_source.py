@@ -60,7 +60,7 @@ def by_name(config: DataConfig) -> Collection:
         builder = tfds.builder(config.name, data_dir=data_dir, file_format="array_record")
     except tfds.core.registered.DatasetNotFoundError as error:
         raise ValueError(_unknown(config.name, data_dir)) from error
-    except (ValueError, AssertionError) as error:  # an unknown config or version of it
+    except (ValueError, AssertionError, ImportError) as error:  # its config, version or needs
         raise ValueError(f"data.name={config.name!r}: {error}") from error
     if not builder.info.splits:
         _prepare(builder, config)
@@ -77,7 +77,7 @@ def _collection(builder: tfds.core.DatasetBuilder, config: DataConfig) -> Collec
     for field in ("image_key", "label_key"):
         key = getattr(config, field)
         if key not in features:
-            raise ValueError(f"data.{field}={key!r}: {name} has {', '.join(features)}")
+            raise ValueError(f"data.{field}={key!r}: {name} has {', '.join(sorted(features))}")
     image, label = features[config.image_key], features[config.label_key]
     if len(image.shape or ()) != 3 or image.np_dtype != np.uint8:
         raise ValueError(f"data.image_key={config.image_key!r} of {name} holds no images: {image}")
@@ -98,8 +98,8 @@ def _collection(builder: tfds.core.DatasetBuilder, config: DataConfig) -> Collec
 
 def _unknown(name: str, data_dir: Path | None) -> str:
     there = [p.name for p in data_dir.iterdir() if p.is_dir()] if data_dir else []
-    names = ["digits", *there, *tfds.list_builders(with_community_datasets=False)]
-    near = difflib.get_close_matches(name.split("/")[0].split(":")[0], names, n=3)
+    names = {"digits", *there, *tfds.list_builders(with_community_datasets=False)}
+    near = difflib.get_close_matches(name.split("/")[0].split(":")[0], sorted(names), n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"in data_dir: {', '.join(there)}"
     return f"data.name={name!r} is no dataset of tfds; {hint}"
 
@@ -125,7 +125,7 @@ def _prepare(builder: tfds.core.DatasetBuilder, config: DataConfig) -> None:
 
 def _check_network(builder: tfds.core.DatasetBuilder, config: DataConfig) -> None:
     # tfds tries ten times, for minutes, before it says that a host cannot be reached.
-    for url in list(builder.url_infos)[:1]:
+    for url in list(builder.url_infos or {})[:1]:
         request = urllib.request.Request(url, method="HEAD")
         try:
             urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()

@@ -5,7 +5,6 @@ from random_nets import identical, random_variables
 
 from ofa_jax import checkpoint, mesh
 from ofa_jax.config import from_dict
-from ofa_jax.data.pipeline import train_batches
 from ofa_jax.data.sources import load_dataset
 from ofa_jax.train import loop
 from ofa_jax.train.sort_width import sort_width
@@ -24,7 +23,7 @@ CONFIG = from_dict(
 
 @pytest.fixture
 def run(tmp_path):
-    dataset = load_dataset("digits", 180)
+    dataset = load_dataset(CONFIG.data)
     net, variables = random_variables(CONFIG.search_space(10))
     devices = mesh.data_mesh(64, jax.devices()[:1])
     legs = loop.plan(CONFIG, len(dataset.train))
@@ -33,8 +32,7 @@ def run(tmp_path):
     momentum = jax.tree.map(lambda a: a + 1 if a.ndim else a, state.opt_state)
     state = loop.TrainState(state.step, state.params, state.batch_stats, momentum)
     with checkpoint.open_phase(tmp_path, "full", 2) as manager:
-        iterator = train_batches(dataset.train, CONFIG.data, 0)
-        checkpoint.save_step(manager, legs[0].end, state, iterator, {})
+        checkpoint.save_step(manager, legs[0].end, state, {})
         checkpoint.finish_saves(manager)
     return run, state
 
