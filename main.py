@@ -83,6 +83,8 @@ def fail(error: Exception) -> NoReturn:
     if "--traceback" in sys.argv:
         raise error
     text = str(error.args[0] if isinstance(error, KeyError) else error)  # a KeyError quotes itself
+    if "Traceback" in text:  # ml_collections quotes what a config file raised
+        text = text.strip().splitlines()[-1]
     print(f"error: {' '.join(text.split())}", file=sys.stderr)
     sys.exit(2)
 

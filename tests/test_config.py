@@ -2,7 +2,17 @@ import json
 
 import pytest
 
-from configs import digits, digits_oneshot, digits_resnet, smoke
+from configs import (
+    cifar10,
+    digits,
+    digits_oneshot,
+    digits_resnet,
+    imagenet_mbv3,
+    imagenet_proxyless,
+    imagenet_resnet50,
+    imagenette,
+    smoke,
+)
 from ofa_jax import workdir
 from ofa_jax.config import defaults, from_dict, to_dict
 from ofa_jax.train.loop import plan
@@ -10,7 +20,13 @@ from ofa_jax.train.loop import plan
 PHASES = {"full": {"kernels": (7,), "expands": (6,), "depths": (3,), "distill": 0.0}}
 
 
-@pytest.mark.parametrize("module", [digits, digits_oneshot, digits_resnet, smoke])
+CONFIGS = [
+    cifar10, digits, digits_oneshot, digits_resnet, imagenet_mbv3, imagenet_proxyless,
+    imagenet_resnet50, imagenette, smoke,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("module", CONFIGS)
 def test_configs_are_valid_and_complete(module):
     config = from_dict(module.get_config().to_dict())
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
@@ -19,6 +35,34 @@ def test_configs_are_valid_and_complete(module):
 
 def test_smoke_has_the_phases_of_digits():
     assert smoke.get_config().curriculum == digits.get_config().curriculum
+
+
+def test_the_references_run_of_imagenet():
+    """FACTS of its `train_ofa_net.py`: 32 workers of 64 images, rates by worker, 25 sizes."""
+    config = from_dict(imagenet_mbv3.get_config().to_dict())
+    phases = config.ordered_phases()
+    assert config.data.batch_size == 2048
+    assert config.data.resolutions == tuple(range(128, 225, 4))
+    assert [(n, p.epochs + p.warmup_epochs, p.subnets) for n, p in phases] == [
+        ("full", 180, 1), ("kernel", 125, 1), ("depth1", 25, 2), ("depth2", 125, 2),
+        ("expand1", 25, 4), ("expand2", 125, 4),
+    ]  # fmt: skip
+    rates = [2.6, 0.96, 0.08, 0.24, 0.08, 0.24]
+    assert [p.lr for _, p in phases] == pytest.approx(rates)
+    assert [p.warmup_lr for _, p in phases if p.warmup_lr] == [2.6 / 32, 0.03, 0.0075, 0.0075]
+    augment = config.data.augment
+    assert (augment.area, augment.flip, augment.saturation) == ((0.08, 1.0), 0.5, 0.5)
+    assert augment.brightness == pytest.approx(32 / 255)
+    assert config.evaluate.resolutions == (160, 224)
+    images = 1_281_167 - config.data.held_out
+    assert plan(config, images)[0].end == 180 * (images // 2048)
+    short = from_dict(imagenet_mbv3.get_config("1.2,short").to_dict())
+    assert short.data.resolutions == (128, 160, 192, 224)
+    assert short.search_space(1000).stages[0].width == 32  # 24 * 1.2
+    with pytest.raises(ValueError, match=r"expected 1.0 or 1.2, found '2'"):
+        imagenet_mbv3.get_config("2")
+    with pytest.raises(ValueError, match="'few': expected continuous or short resolutions"):
+        imagenet_proxyless.get_config("few")
 
 
 def test_a_space_can_be_changed_in_a_config():
@@ -43,7 +87,15 @@ def test_a_first_phase_that_is_no_teacher_is_named():
         ({"data": {"batch_size": 1.5}}, r"data.batch_size=1.5: expected int"),
         ({"data": {"batch_size": 0}}, r"data.batch_size=0: expected at least 1"),
         ({"data": {"resolutions": 16}}, r"data.resolutions=16: expected tuple\[int, ...\]"),
-        ({"data": {"resolutions": ()}}, r"data.resolutions=\(\): expected at least 1"),
+        ({"data": {"resolutions": ()}}, r"data.resolutions=\(\): expected pixels"),
+        ({"data": {"resolutions": (8, 0)}}, r"data.resolutions=\(8, 0\): expected pixels"),
+        ({"data": {"corrupt": "ignore"}}, r"data.corrupt='ignore': expected one of stop, skip"),
+        ({"data": {"workers": -1}}, r"data.workers=-1: expected at least 0"),
+        ({"data": {"center_crop": 0.0}}, r"data.center_crop=0.0: expected above 0, at most 1"),
+        ({"data": {"augment": {"crop": "no"}}}, r"data.augment.crop='no': expected one of resized"),
+        ({"data": {"augment": {"flip": 2.0}}}, r"data.augment.flip=2.0: expected 0 to 1"),
+        ({"data": {"augment": {"area": (0.0, 1.0)}}}, r"data.augment.area=\(0.0, 1.0\): expected"),
+        ({"data": {"augment": {"aspect": (2.0, 1.0)}}}, r"data.augment.aspect=\(2.0, 1.0\): exp"),
         ({"data": {"mean": (0.5,)}}, r"data.mean=\(0.5,\): expected 3 numbers"),
         ({"train": 3}, r"train=3: expected a group of fields"),
         ({"distill": {"loss": "kl"}}, r"distill.loss='kl': expected one of soft, mse, alpha"),

@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import stand_in
 from random_nets import identical
 
 import ofa_jax
@@ -87,6 +88,33 @@ def test_the_same_command_again_does_nothing(smoke):
     assert "training is complete: 171 steps" in out
     assert "compiled" not in out
     assert {p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file()} == files
+
+
+def test_a_dataset_of_tfds_that_nobody_knew(tmp_path):
+    """28x28, one channel: prepared by tfds, trained by overrides of `data` alone, two workers."""
+    stop = stand_in.serve(tmp_path)
+    load_dataset(DataConfig(name="stand_in", data_dir=str(tmp_path), held_out=9))
+    stop()
+    code, out, error = run(
+        "--config=configs/smoke.py",
+        f"--workdir={tmp_path / 'run'}",
+        "--config.data.name=stand_in",
+        f"--config.data.data_dir={tmp_path}",
+        "--config.data.batch_size=16",
+        "--config.data.held_out=9",
+        "--config.data.workers=2",
+        "--config.curriculum=('full',)",
+    )
+    assert code == 0, error
+    assert (
+        "stand_in/1.0.0: 3 classes, images of 28x28x1; 87 to train, 9 held out, 96 to test" in out
+    )
+    assert re.search(r"phase full: 20 steps in \d:\d\d, waited for data \d+.\d%, held-out", out)
+    assert "Warning" not in error, error
+    card = json.loads((tmp_path / "run/subnets/smallest/card.json").read_text())
+    assert card["classes"] == list(stand_in.LABELS)
+    _, variables = ofa_jax.load_subnet(tmp_path / "run/subnets/smallest")
+    assert variables["params"]["classifier"]["kernel"].shape == (64, 3)
 
 
 def kill_when(process, path):
@@ -172,6 +200,10 @@ SMOKE = "--config=configs/smoke.py"
         ((SMOKE, "--config.data.batch_size=many"), "batch_size"),
         (("--config=configs/digit.py",), "configs/digit.py"),
         (
+            ("--config=configs/imagenet_mbv3.py:2",),
+            "error: ValueError: imagenet_mbv3.py:2: expected",
+        ),
+        (
             (SMOKE, "--mode=serach"),
             "--mode='serach': expected one of all, train, evaluate, extract",
         ),
@@ -180,7 +212,16 @@ SMOKE = "--config=configs/smoke.py"
             "space 'ofa_x' is unknown: expected one of ofa_mbv3",
         ),
         ((SMOKE, "--config.phases.kernel.kernels=(5,9)"), "phases.kernel.kernels=(5, 9)"),
-        ((SMOKE, "--config.data.name=digit"), "data.name='digit': expected one of digits"),
+        ((SMOKE, "--config.data.name=digit"), "data.name='digit' is no dataset of tfds; did you"),
+        (
+            (SMOKE, "--config.data.train_split=all"),
+            "data.train_split='all': digits has test, train",
+        ),
+        (
+            (SMOKE, "--config.data.batch_size=2000"),
+            "data.batch_size=2000: digits has 1257 training",
+        ),
+        ((SMOKE, "--config.space.num_classes=7"), "space.num_classes=7: digits has 10 classes"),
         ((SMOKE, "--mode=evaluate"), "no checkpoint at"),
         ((), "does not exist: give --config"),
     ],

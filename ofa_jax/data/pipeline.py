@@ -2,8 +2,10 @@
 
 import contextlib
 import functools
+import gc
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import grain
@@ -30,11 +32,11 @@ def train_batches(
     seed: int,
     start: int = 0,
     shard: tuple[int, int] = (0, 1),
-) -> grain.DatasetIterator:
+) -> Generator[Batch]:
     """Endless training batches: shuffled anew each epoch, augmented, one resolution a batch.
 
     A batch follows from the seed and its number alone, not from workers or processes, so a run
-    that has done n steps goes on with `start` = n. Close the iterator to stop its workers.
+    that has done n steps goes on with `start` = n. Close the generator to stop its workers.
 
     Args:
       dataset: its training images are taken.
@@ -44,7 +46,7 @@ def train_batches(
       shard: (index, count) of this process: it gets every count-th image of each batch.
 
     Returns:
-      An iterator of {"image": `[b, r, r, 3]` uint8, "label": `[b]` int32, "skipped": `[b]` int32},
+      A generator of {"image": `[b, r, r, 3]` uint8, "label": `[b]` int32, "skipped": `[b]` int32},
       with b the batch size over count, and in "skipped" how many corrupt images were passed over.
 
     Raises:
@@ -115,19 +117,36 @@ def _training(
     )
 
 
-def _iterate(batches: grain.MapDataset, config: DataConfig) -> grain.DatasetIterator:
+def _iterate(batches: grain.MapDataset, config: DataConfig) -> Generator[Batch]:
     threads = grain.ReadOptions(
         num_threads=config.threads, prefetch_buffer_size=max(config.prefetch, config.threads)
     )
     dataset = batches.to_iter_dataset(threads)
     if config.workers:
-        if not flags.FLAGS.is_parsed():  # Grain's workers look at flags; notebooks parse none
-            flags.FLAGS.mark_as_parsed()
-        options = grain.MultiprocessingOptions(
+        dataset = _in_workers(dataset, config)
+    iterator = iter(dataset)
+    try:
+        yield from iterator
+    finally:
+        iterator.close()
+        # Workers' batches lie in shared memory until they are collected: not left to Python's end.
+        del iterator
+        gc.collect()
+
+
+def _in_workers(dataset: grain.IterDataset, config: DataConfig) -> grain.IterDataset:
+    if not flags.FLAGS.is_parsed():  # Grain's workers look at flags; notebooks parse none
+        flags.FLAGS.mark_as_parsed()
+    # Stopped workers leave a few arrays to Python's resource tracker, a process of its own, which
+    # frees them and would say so at every end of a run (google/grain#398).
+    quiet, filters = "ignore:resource_tracker", os.environ.get("PYTHONWARNINGS", "")
+    if quiet not in filters:
+        os.environ["PYTHONWARNINGS"] = f"{filters},{quiet}".lstrip(",")
+    return dataset.mp_prefetch(
+        grain.MultiprocessingOptions(
             num_workers=config.workers, per_worker_buffer_size=config.prefetch
         )
-        dataset = dataset.mp_prefetch(options)
-    return iter(dataset)
+    )
 
 
 class Reader:
@@ -160,7 +179,7 @@ class Reader:
         """Says once that an image is passed over."""
         if index not in self.told:
             self.told.add(index)
-            print(str(error).split(";")[0] + ": passed over", file=sys.stderr, flush=True)
+            sys.stderr.write(str(error).split(";")[0] + ": passed over\n")
 
 
 class TrainingExample:

@@ -1,109 +1,181 @@
+"""Batches follow from seed and number: not from where a run stopped, workers or processes."""
+
+import contextlib
 import itertools
 
 import numpy as np
 import pytest
 
-from ofa_jax.config import DataConfig
-from ofa_jax.data import pipeline, transforms
-from ofa_jax.data.sources import ArraySource, load_dataset
+from ofa_jax.config import AugmentConfig, DataConfig
+from ofa_jax.data import pipeline
+from ofa_jax.data.sources import ArraySource, Dataset, load_dataset
+from ofa_jax.data.transforms import resize_and_crop
 
-CONFIG = DataConfig(batch_size=32, resolutions=(16, 20))
+AUGMENT = AugmentConfig(crop="resized", flip=0.5, brightness=0.1, saturation=0.5)
+CONFIG = DataConfig(batch_size=32, resolutions=(16, 20), augment=AUGMENT)
+PLAIN = AugmentConfig(crop="pad", pad=0.0)
+
+
+def with_fields(**fields):
+    return DataConfig(**{**vars(CONFIG), **fields})
+
+
+def dataset(images, labels, classes=10):
+    source = ArraySource(images, labels, "toy")
+    names = tuple(str(c) for c in range(classes))
+    return Dataset("toy", source, source, source, names, images.shape[1:])
 
 
 @pytest.fixture(scope="module")
 def digits():
-    return load_dataset("digits", 180)
+    return load_dataset(CONFIG)
+
+
+def take(data, config, count, **options):
+    with contextlib.closing(pipeline.train_batches(data, config, 3, **options)) as batches:
+        return [{k: np.array(v) for k, v in b.items()} for b in itertools.islice(batches, count)]
 
 
 def same(a, b):
     return all(np.array_equal(x[k], y[k]) for x, y in zip(a, b, strict=True) for k in x)
 
 
-def test_digits_are_the_real_ones_in_disjoint_splits(digits):
-    assert [len(digits.split(s)) for s in ("train", "held_out", "test")] == [1257, 180, 360]
-    images = [e["image"] for s in ("train", "held_out", "test") for e in digits.split(s)]
-    assert images[0].shape == (8, 8, 3)
-    assert images[0].dtype == np.uint8
-    assert max(i.max() for i in images) == 255
-    # 1,797 images; equal ones in two splits would be a leak (the dataset repeats none).
-    assert len({i.tobytes() for i in images}) == 1797
-    assert {int(e["label"]) for e in digits.test} == set(range(10))
-    more = load_dataset("digits", 300)
-    assert all(
-        np.array_equal(a["image"], b["image"]) for a, b in zip(more.test, digits.test, strict=True)
-    )
+@pytest.fixture(scope="module")
+def first(digits):
+    """The first 80 batches, two epochs, as one process without workers makes them."""
+    return take(digits, CONFIG, 80)
 
 
-def test_batches_follow_seed_and_position(digits):
-    first = list(itertools.islice(pipeline.train_batches(digits.train, CONFIG, 3), 8))
-    again = list(itertools.islice(pipeline.train_batches(digits.train, CONFIG, 3), 8))
-    other = list(itertools.islice(pipeline.train_batches(digits.train, CONFIG, 4), 8))
-    assert same(first, again)
-    assert not np.array_equal(first[0]["label"], other[0]["label"])
+def test_batches_follow_the_seed(digits, first):
+    with contextlib.closing(pipeline.train_batches(digits, CONFIG, 4)) as other:
+        assert not np.array_equal(first[0]["label"], next(other)["label"])
     assert {b["image"].shape for b in first} == {(32, 16, 16, 3), (32, 20, 20, 3)}
-    assert first[0]["image"].dtype == np.uint8
-    assert first[0]["label"].dtype == np.int32
+    assert [first[0][k].dtype for k in ("image", "label", "skipped")] == [
+        np.uint8,
+        np.int32,
+        np.int32,
+    ]
+    assert same(take(digits, with_fields(threads=4, prefetch=1), 5), first[:5])
 
 
-def test_a_restored_iterator_continues_with_the_same_bytes(digits):
-    iterator = pipeline.train_batches(digits.train, CONFIG, 0)
-    for _ in range(45):  # into the second epoch
-        next(iterator)
-    state = iterator.get_state()
-    expected = [next(iterator) for _ in range(10)]
-    restored = pipeline.train_batches(digits.train, CONFIG, 0)
-    restored.set_state(state)
-    assert same([next(restored) for _ in range(10)], expected)
+@pytest.mark.parametrize("stopped", [1, 7, 38, 39, 60])  # an epoch has 39 batches
+@pytest.mark.parametrize("processes", [1, 2])
+def test_stopped_after_any_batch_the_next_twenty_are_the_same(digits, first, stopped, processes):
+    expected = first[stopped : stopped + 20]
+    for index in range(processes):
+        found = take(digits, CONFIG, 20, start=stopped, shard=(index, processes))
+        rows = slice(index, None, processes)
+        assert same(found, [{k: v[rows] for k, v in b.items()} for b in expected])
+
+
+@pytest.mark.parametrize(("stopped", "processes"), [(0, 1), (39, 2)])
+def test_the_same_with_two_workers(digits, first, stopped, processes):
+    expected = first[stopped : stopped + 20]
+    for index in range(processes):
+        config = with_fields(workers=2)
+        found = take(digits, config, 20, start=stopped, shard=(index, processes))
+        rows = slice(index, None, processes)
+        assert same(found, [{k: v[rows] for k, v in b.items()} for b in expected])
 
 
 def test_an_epoch_sees_every_image_once_in_a_new_order():
-    source = ArraySource(np.zeros((64, 8, 8, 3), np.uint8), np.arange(64))
-    iterator = pipeline.train_batches(source, CONFIG, 0)
-    epochs = [np.concatenate([next(iterator)["label"] for _ in range(2)]) for _ in range(2)]
+    data = dataset(np.zeros((64, 8, 8, 3), np.uint8), np.arange(64), classes=64)
+    batches = take(data, CONFIG, 4)
+    epochs = [np.concatenate([b["label"] for b in half]) for half in (batches[:2], batches[2:])]
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(64))
     assert not np.array_equal(*epochs)
 
 
-def test_augmentation_differs_between_epochs():
+def test_each_image_is_varied_anew():
     image = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), np.uint8)
-    source = ArraySource(image.repeat(32, 0), np.zeros(32, int))
-    config = DataConfig(batch_size=32, resolutions=(16,))
-    iterator = pipeline.train_batches(source, config, 0)
-    images = np.concatenate([next(iterator)["image"] for _ in range(4)])
-    assert len({i.tobytes() for i in images}) == 25  # every shift of -2..2 by -2..2
+    data = dataset(image.repeat(64, 0), np.zeros(64, int))
+    images = np.concatenate([b["image"] for b in take(data, with_fields(resolutions=(16,)), 6)])
+    assert len({i.tobytes() for i in images}) == 6 * 32
+
+
+def test_resolutions_are_drawn_evenly_the_same_on_every_process(digits):
+    sizes = tuple(range(128, 225, 4))
+    drawn = [pipeline.draw_resolution(3, batch, sizes) for batch in range(5000)]
+    counts = [drawn.count(size) for size in sizes]
+    assert len(counts) == 25
+    assert min(counts) > 140  # 200 each, give or take 14
+    assert max(counts) < 260
+    config = with_fields(resolutions=(8, 12, 16, 20))
+    for index in range(2):
+        found = [b["image"].shape[1] for b in take(digits, config, 10, shard=(index, 2))]
+        assert found == [pipeline.draw_resolution(3, n, config.resolutions) for n in range(10)]
 
 
 def test_calibration_images_are_equal_batches_always_the_same(digits):
-    batches = pipeline.calibration_batches(digits.train, CONFIG, 24, 300, 128)
+    batches = pipeline.calibration_batches(digits, CONFIG, 24, 300, 128)
     assert [b.shape for b in batches] == [(100, 24, 24, 3)] * 3
-    again = pipeline.calibration_batches(digits.train, CONFIG, 24, 300, 128)
+    again = pipeline.calibration_batches(digits, CONFIG, 24, 300, 128)
     assert np.array_equal(batches, again)
-    everything = pipeline.calibration_batches(digits.train, CONFIG, 16, 2000, 200)
+    everything = pipeline.calibration_batches(digits, CONFIG, 16, 2000, 200)
     assert [len(b) for b in everything] == [179] * 7  # 1,253 of the 1,257 there are
 
 
-def test_evaluation_sees_every_image_once_and_marks_padding(digits):
-    batches = list(pipeline.evaluation_batches(digits.test, 16, 100))
+@pytest.mark.parametrize("workers", [0, 2])
+def test_evaluation_sees_every_image_once_and_marks_padding(digits, workers):
+    config = with_fields(workers=workers)
+    batches = list(pipeline.evaluation_batches(digits, "test", config, 16, 100))
     assert [b["image"].shape[0] for b in batches] == [100] * 4
-    assert sum(b["weight"].sum() for b in batches) == 360
-    labels = np.concatenate([b["label"][b["weight"] == 1] for b in batches])
-    np.testing.assert_array_equal(labels, digits.test.labels)
+    seen = np.concatenate([b["weight"] for b in batches]) == 1
+    assert seen.sum() == 360
+    for index in (0, 123, 359):
+        example = digits.test[index]
+        assert batches[index // 100]["label"][index % 100] == example["label"]
+        image = resize_and_crop(example["image"].repeat(3, -1), 16, 1.0)
+        np.testing.assert_array_equal(batches[index // 100]["image"][index % 100], image)
 
 
-def test_resize_and_normalise():
-    image = np.full((8, 8, 3), 51, np.uint8)
-    image[:, 4:] = 204
-    resized = transforms.resize(image, 16)
-    assert resized.shape == (16, 16, 3)
-    np.testing.assert_array_equal(resized[0, [0, 15], 0], [51, 204])
-    pixels = transforms.normalize_images(resized[None], (0.2, 0.5, 0.5), (0.5, 0.5, 0.25))
-    np.testing.assert_allclose(pixels[0, 0, 0], [0, -0.6, -1.2], atol=1e-6)
+class Damaged(ArraySource):
+    """Some images cannot be decoded."""
+
+    def __getitem__(self, index, /):
+        example = super().__getitem__(index)
+        return {**example, "image": b"\xff\xd8 no image"} if index in (5, 6, 40) else example
+
+
+@pytest.fixture(scope="module")
+def damaged():
+    images = np.arange(64, dtype=np.uint8)[:, None, None, None] * np.ones((8, 8, 3), np.uint8)
+    source = Damaged(images, np.arange(64), "toy")
+    return Dataset("toy", source, source, source, tuple(map(str, range(64))), (8, 8, 3))
+
+
+def test_a_corrupt_image_stops_the_run_and_is_named(damaged):
+    with pytest.raises(ValueError, match=r"corrupt image toy\[(5|6|40)\]: .*data.corrupt='skip'"):
+        take(damaged, CONFIG, 2)
+    with pytest.raises(ValueError, match=r"corrupt image toy\[5\]"):
+        list(pipeline.evaluation_batches(damaged, "test", CONFIG, 8, 64))
+    with pytest.raises(ValueError, match=r"corrupt image toy\[(5|6|40)\]"):
+        take(damaged, with_fields(workers=2), 2)
+
+
+def test_corrupt_images_are_passed_over_and_counted(damaged, capfd):
+    config = with_fields(corrupt="skip", augment=PLAIN, threads=1)
+    epoch = take(damaged, config, 2)
+    labels = np.concatenate([b["label"] for b in epoch])
+    # The next one stands in: 7 for 5 and 6, 41 for 40.
+    expected = [*({*range(64)} - {5, 6, 40}), 7, 7, 41]
+    assert sorted(labels) == sorted(expected)
+    assert sum(b["skipped"].sum() for b in epoch) == 2 + 1 + 1
+    told = capfd.readouterr().err
+    assert all(told.count(f"corrupt image toy[{i}]") == 1 for i in (5, 6, 40))
+    (batch,) = pipeline.evaluation_batches(damaged, "test", config, 8, 64)
+    assert list(np.flatnonzero(batch["weight"] == 0)) == [5, 6, 40]
+
+
+def test_nothing_but_corrupt_images_is_said():
+    data = dataset(np.zeros((200, 8, 8, 5), np.uint8), np.zeros(200, int))
+    with pytest.raises(ValueError, match="100 corrupt images in a row"):
+        take(data, with_fields(corrupt="skip"), 1)
 
 
 def test_wrong_data_is_named(digits):
-    with pytest.raises(ValueError, match="data.name='digit': expected one of digits"):
-        load_dataset("digit", 180)
-    with pytest.raises(ValueError, match=r"data.held_out=2000: expected 1 to 1436"):
-        load_dataset("digits", 2000)
     with pytest.raises(ValueError, match="data.batch_size=4096: digits has 1257 training images"):
-        pipeline.train_batches(digits.train, DataConfig(batch_size=4096), 0)
+        pipeline.train_batches(digits, with_fields(batch_size=4096), 0)
+    data = dataset(np.zeros((64, 8, 8, 3), np.uint8), np.full(64, 10))
+    with pytest.raises(ValueError, match=r"toy\[\d+\]: label 10 is outside the 10 classes"):
+        take(data, CONFIG, 1)
