@@ -27,12 +27,13 @@ from ml_collections import ConfigDict
 from ofa_jax.config import defaults
 
 WORKERS = 32
+BATCH = 64 * WORKERS
 K7, E6, D4 = (7,), (6,), (4,)
 RESOLUTIONS = {"continuous": tuple(range(128, 225, 4)), "short": (128, 160, 192, 224)}
 SPACES = {"1.0": "ofa_mbv3_d234_e346_k357_w1.0", "1.2": "ofa_mbv3_d234_e346_k357_w1.2"}
 DATA = {
     "name": "imagenet2012", "test_split": "validation", "held_out": 10_000,
-    "batch_size": 64 * WORKERS,
+    "batch_size": BATCH,
     "augment": {
         "crop": "resized", "area": (0.08, 1.0), "flip": 0.5,
         "brightness": 32 / 255, "saturation": 0.5,

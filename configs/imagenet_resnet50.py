@@ -21,11 +21,11 @@ no accuracy of ours. The largest net takes 7.5 GMACs at 224 px, 13 times MobileN
 
 from ml_collections import ConfigDict
 
-from configs.imagenet_mbv3 import DATA, RESOLUTIONS
+from configs.imagenet_mbv3 import BATCH, DATA, RESOLUTIONS
 from ofa_jax.config import defaults
 
 D2, E35, W1 = (2,), (0.35,), (1.0,)  # the largest choices
-LR = 0.1 * DATA["batch_size"] / 256
+LR = 0.1 * BATCH / 256
 ONE, ALL = 0.03 * LR, 0.09 * LR
 LONG = {"epochs": 120, "warmup_epochs": 5, "lr": ALL, "warmup_lr": ALL / 32}
 PHASES = {
