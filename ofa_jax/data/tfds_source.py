@@ -100,8 +100,11 @@ def _unknown(name: str, data_dir: Path | None) -> str:
     there = [p.name for p in data_dir.iterdir() if p.is_dir()] if data_dir else []
     names = {"digits", *there, *tfds.list_builders(with_community_datasets=False)}
     near = difflib.get_close_matches(name.split("/")[0].split(":")[0], sorted(names), n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"in data_dir: {', '.join(there)}"
-    return f"data.name={name!r} is no dataset of tfds; {hint}"
+    if Path(name).is_dir():
+        near = [f"the folder ./{name}", *near]
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    prepared = f"; data_dir has {', '.join(sorted(there))}" if there else ""
+    return f"data.name={name!r} is no dataset of tfds{hint}{prepared}"
 
 
 def _prepare(builder: tfds.core.DatasetBuilder, config: DataConfig) -> None:

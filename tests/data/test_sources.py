@@ -224,6 +224,13 @@ def test_a_folder_of_images(photos):
     assert "images of various sizes" in str(flat)
 
 
+def test_a_folder_without_its_dot_is_told(photos, monkeypatch):
+    monkeypatch.chdir(photos.parent)
+    with pytest.raises(ValueError, match=rf"did you mean the folder ./{photos.name}"):
+        load_dataset(DataConfig(name=photos.name))
+    assert len(load_dataset(DataConfig(name=f"./{photos.name}", held_out=4)).train) == 12
+
+
 def test_wrong_folders_are_named(photos, tmp_path):
     (photos / "train/empty").mkdir()
     with pytest.raises(ValueError, match=r"train/empty is empty: expected .jpg .jpeg .png"):
