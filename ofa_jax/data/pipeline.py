@@ -4,26 +4,17 @@ import contextlib
 import functools
 import gc
 import os
-import sys
 from collections.abc import Generator, Iterator
-from typing import Any
 
 import grain
 import numpy as np
 from absl import flags
 
 from ofa_jax.config import DataConfig
-from ofa_jax.data.decode import decode
-from ofa_jax.data.sources import Dataset, Source
-from ofa_jax.data.transforms import augment, resize_and_crop
+from ofa_jax.data.examples import EvaluationExample, Reader, TrainingExample
+from ofa_jax.data.sources import Dataset
 
 Batch = dict[str, np.ndarray]
-Example = dict[str, Any]
-CORRUPT_IN_A_ROW = 100  # after so many, it is not the images
-
-
-class CorruptImage(ValueError):
-    """An image that cannot be decoded."""
 
 
 def train_batches(
@@ -147,98 +138,6 @@ def _in_workers(dataset: grain.IterDataset, config: DataConfig) -> grain.IterDat
             num_workers=config.workers, per_worker_buffer_size=config.prefetch
         )
     )
-
-
-class Reader:
-    """Reads, decodes and checks the examples of a source with labels below `classes`."""
-
-    def __init__(self, source: Source, classes: int):
-        self.source, self.classes = source, classes
-        self.told: set[int] = set()
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __call__(self, index: int) -> tuple[np.ndarray, int]:
-        """(pixels `[height, width, 3]` uint8, label)."""
-        example = self.source[index]
-        if not 0 <= example["label"] < self.classes:
-            raise ValueError(
-                f"{self.source.where(index)}: label {example['label']} is outside the"
-                f" {self.classes} classes"
-            )
-        try:
-            return decode(example["image"]), example["label"]
-        except ValueError as error:
-            raise CorruptImage(
-                f"corrupt image {self.source.where(index)}: {error};"
-                " data.corrupt='skip' passes such images over and counts them"
-            ) from error
-
-    def tell(self, index: int, error: CorruptImage) -> None:
-        """Says once that an image is passed over."""
-        if index not in self.told:
-            self.told.add(index)
-            sys.stderr.write(str(error).split(";")[0] + ": passed over\n")
-
-
-class TrainingExample:
-    """(position in the run, image's index) to an augmented example."""
-
-    def __init__(
-        self,
-        read: Reader,
-        config: DataConfig,
-        seed: int,
-        batch_size: int,
-        resolutions: tuple[int, ...],
-    ):
-        self.read, self.config = read, config
-        self.seed, self.batch_size, self.resolutions = seed, batch_size, resolutions
-
-    def __call__(self, place: tuple[int, int], rng: np.random.Generator) -> Example:
-        position, index = place
-        image, label, skipped = self.readable(index)
-        resolution = draw_resolution(self.seed, position // self.batch_size, self.resolutions)
-        pixels = augment(image, resolution, self.config.augment, rng)
-        return {"image": pixels, "label": np.int32(label), "skipped": np.int32(skipped)}
-
-    def readable(self, index: int) -> tuple[np.ndarray, int, int]:
-        """Image, label and how many corrupt images stood before it."""
-        for skipped in range(CORRUPT_IN_A_ROW):
-            try:
-                return *self.read(index), skipped
-            except CorruptImage as error:
-                if self.config.corrupt == "stop":
-                    raise
-                self.read.tell(index, error)
-                index = (index + 1) % len(self.read)
-        raise ValueError(f"{CORRUPT_IN_A_ROW} corrupt images in a row")
-
-
-@functools.lru_cache(maxsize=64)
-def draw_resolution(seed: int, batch: int, resolutions: tuple[int, ...]) -> int:
-    """The resolution of a batch, by its number: the same on every process."""
-    return int(np.random.default_rng((seed, batch)).choice(resolutions))
-
-
-class EvaluationExample:
-    """An image's index to an example; one that cannot be read has weight 0."""
-
-    def __init__(self, read: Reader, config: DataConfig, resolution: int):
-        self.read, self.config, self.resolution = read, config, resolution
-
-    def __call__(self, index: int) -> Example:
-        try:
-            image, label = self.read(index)
-        except CorruptImage as error:
-            if self.config.corrupt == "stop":
-                raise
-            self.read.tell(index, error)
-            blank = np.zeros((self.resolution, self.resolution, 3), np.uint8)
-            return {"image": blank, "label": np.int32(0), "weight": np.float32(0)}
-        pixels = resize_and_crop(image, self.resolution, self.config.center_crop)
-        return {"image": pixels, "label": np.int32(label), "weight": np.float32(1)}
 
 
 def _pad(batch: Batch, size: int) -> Batch:

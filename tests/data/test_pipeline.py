@@ -8,6 +8,7 @@ import pytest
 
 from ofa_jax.config import AugmentConfig, DataConfig
 from ofa_jax.data import pipeline
+from ofa_jax.data.examples import draw_resolution
 from ofa_jax.data.sources import ArraySource, Dataset, load_dataset
 from ofa_jax.data.transforms import resize_and_crop
 
@@ -95,7 +96,7 @@ def test_each_image_is_varied_anew():
 
 def test_resolutions_are_drawn_evenly_the_same_on_every_process(digits):
     sizes = tuple(range(128, 225, 4))
-    drawn = [pipeline.draw_resolution(3, batch, sizes) for batch in range(5000)]
+    drawn = [draw_resolution(3, batch, sizes) for batch in range(5000)]
     counts = [drawn.count(size) for size in sizes]
     assert len(counts) == 25
     assert min(counts) > 140  # 200 each, give or take 14
@@ -103,7 +104,7 @@ def test_resolutions_are_drawn_evenly_the_same_on_every_process(digits):
     config = with_fields(resolutions=(8, 12, 16, 20))
     for index in range(2):
         found = [b["image"].shape[1] for b in take(digits, config, 10, shard=(index, 2))]
-        assert found == [pipeline.draw_resolution(3, n, config.resolutions) for n in range(10)]
+        assert found == [draw_resolution(3, n, config.resolutions) for n in range(10)]
 
 
 def test_calibration_images_are_equal_batches_always_the_same(digits):
