@@ -16,7 +16,9 @@ from ofa_jax.config import Config, from_dict
 from ofa_jax.subnets.evaluate import evaluate, evaluate_once
 from ofa_jax.subnets.save import extract_corners, extract_to
 from ofa_jax.train.loop import train
+from ofa_jax.train.preemption import Preempted
 
+PREEMPTED, INTERRUPTED = 75, 130  # exit codes: sysexits' "try again", and the shell's for Ctrl-C
 MODES = ("all", "train", "evaluate", "extract")
 
 FLAGS = flags.FLAGS
@@ -66,6 +68,9 @@ def main(_: list[str]) -> None:
         run(config, workdir)
     except (ValueError, FloatingPointError, OSError) as error:
         fail(error)
+    except (Preempted, KeyboardInterrupt) as stop:
+        print(f"{stop or 'interrupted'}: the same command goes on", file=sys.stderr)
+        sys.exit(PREEMPTED if isinstance(stop, Preempted) else INTERRUPTED)
 
 
 def parse(argv: list[str]) -> list[str]:

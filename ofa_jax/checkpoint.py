@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,29 @@ def phase_directory(workdir: Path, phase: str) -> Path:
     return (workdir / "checkpoints" / phase).absolute()
 
 
-def latest_step(workdir: Path, phase: str) -> int | None:
-    """The newest complete checkpoint of a phase, or None."""
+def saved_steps(workdir: Path, phase: str) -> list[int]:
+    """The steps of a phase's checkpoints, whole or not, newest first."""
     directory = phase_directory(workdir, phase)
     if not directory.is_dir():
-        return None
-    steps = [int(p.name) for p in directory.iterdir() if p.name.isdigit()]
-    return max(steps, default=None)
+        return []
+    return sorted((int(p.name) for p in directory.iterdir() if p.name.isdigit()), reverse=True)
+
+
+def is_sealed(workdir: Path, phase: str, step: int) -> bool:
+    """Whether a checkpoint was written to its end; a killed run may leave one that was not."""
+    return (phase_directory(workdir, phase) / str(step) / SEAL).is_file()
+
+
+def check_step(workdir: Path, phase: str, step: int) -> None:
+    """Raises `ValueError`, naming the file, if a sealed checkpoint is not as it was written."""
+    _check_seal(phase_directory(workdir, phase) / str(step))
+
+
+def remove_step(workdir: Path, phase: str, step: int) -> None:
+    """Deletes a checkpoint; the seal goes first, so that half of one is never taken for whole."""
+    directory = phase_directory(workdir, phase) / str(step)
+    (directory / SEAL).unlink(missing_ok=True)
+    shutil.rmtree(directory)
 
 
 def save_step(
@@ -62,8 +79,14 @@ def save_step(
 def finish_saves(manager: ocp.CheckpointManager) -> None:
     """Waits until every save is on disk, and seals it with checksums."""
     manager.wait_until_finished()
-    for step in manager.all_steps():
-        _seal(Path(manager.directory) / str(step))
+    seal_saves(manager)
+
+
+def seal_saves(manager: ocp.CheckpointManager) -> None:
+    """Seals what is on disk completely, without waiting; to be called between steps."""
+    if not manager.is_saving_in_progress():
+        for step in manager.all_steps():
+            _seal(Path(manager.directory) / str(step))
 
 
 def restore_step(workdir: Path, phase: str, step: int, like: Tree) -> Tree:
@@ -175,7 +198,10 @@ def _seal(directory: Path) -> None:
 def _check_seal(directory: Path) -> None:
     if not (directory / SEAL).exists():  # killed between the save and its seal
         return
-    expected = json.loads((directory / SEAL).read_text())
+    try:
+        expected = json.loads((directory / SEAL).read_text())
+    except ValueError as error:
+        raise ValueError(f"checkpoint {directory} cannot be read: {SEAL} is damaged") from error
     found = _checksums(directory)
     for name in sorted({*expected, *found}):
         if expected.get(name) != found.get(name):

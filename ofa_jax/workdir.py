@@ -1,8 +1,12 @@
 """The directory of a run: it belongs to one configuration."""
 
+import contextlib
+import fcntl
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ofa_jax import checkpoint
 from ofa_jax.config import Config, from_dict, to_dict
@@ -31,18 +35,35 @@ def check(workdir: Path, config: Config) -> None:
             raise ValueError(f"{workdir} belongs to another config: {'; '.join(different[:3])}")
 
 
-def claim(workdir: Path, config: Config) -> None:
-    """Makes `workdir` and writes its `config.json`.
+@contextlib.contextmanager
+def claim(workdir: Path, config: Config) -> Iterator[None]:
+    """Makes `workdir`, writes its `config.json` and keeps other runs out until left.
+
+    The lock is the system's: it goes when the process does, however that ends.
 
     Raises:
-      ValueError: it belongs to another config or cannot be written.
+      ValueError: it belongs to another config, is in use, or cannot be written.
     """
     check(workdir, config)
+    with contextlib.ExitStack() as held:
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            _take(held.enter_context((workdir / ".lock").open("a+")), workdir)
+            checkpoint.write_json(workdir / "config.json", _plain(config))
+        except OSError as error:
+            raise ValueError(f"workdir {workdir} cannot be written: {error.strerror}") from error
+        yield
+
+
+def _take(lock: TextIO, workdir: Path) -> None:
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_json(workdir / "config.json", _plain(config))
-    except OSError as error:
-        raise ValueError(f"workdir {workdir} cannot be written: {error.strerror}") from error
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.seek(0)
+        raise ValueError(f"{workdir} is in use by another run, process {lock.read()}") from error
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
 
 
 def stored_config(workdir: Path) -> Config:

@@ -1,5 +1,3 @@
-import shutil
-
 import jax
 import numpy as np
 import pytest
@@ -89,9 +87,11 @@ def phase(tmp_path):
 
 def test_a_step_restores_its_state(phase):
     workdir, states = phase
-    assert checkpoint.latest_step(workdir, "kernel") == 3
-    assert checkpoint.latest_step(workdir, "depth1") is None
-    assert not (checkpoint.phase_directory(workdir, "kernel") / "1").exists()
+    assert checkpoint.saved_steps(workdir, "kernel") == [3, 2]
+    assert checkpoint.saved_steps(workdir, "depth1") == []
+    for step in (2, 3):
+        assert checkpoint.is_sealed(workdir, "kernel", step)
+        checkpoint.check_step(workdir, "kernel", step)
     assert identical(checkpoint.restore_step(workdir, "kernel", 3, states[1]), states[3])
 
 
@@ -102,7 +102,10 @@ def test_a_damaged_step_is_named_and_left_alone(phase):
     victim.write_bytes(victim.read_bytes()[:-1])
     with pytest.raises(ValueError, match=r"kernel/3 cannot be read: .* is altered or truncated"):
         checkpoint.restore_step(workdir, "kernel", 3, states[1])
+    with pytest.raises(ValueError, match=r"kernel/3 cannot be read: .* is altered or truncated"):
+        checkpoint.check_step(workdir, "kernel", 3)
     assert identical(checkpoint.restore_step(workdir, "kernel", 2, states[1]), states[2])
-    shutil.rmtree(directory)
+    checkpoint.remove_step(workdir, "kernel", 3)
+    assert checkpoint.saved_steps(workdir, "kernel") == [2]
     with pytest.raises(ValueError, match="no checkpoint at .*kernel/3"):
         checkpoint.restore_step(workdir, "kernel", 3, states[1])

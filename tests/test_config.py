@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -119,21 +120,36 @@ def test_wrong_fields_are_named(data, message):
 
 def test_a_workdir_belongs_to_one_config(tmp_path):
     make = lambda **data: from_dict({"phases": PHASES, "curriculum": ("full",), **data})  # noqa: E731
-    workdir.claim(tmp_path / "run", make())
+    with workdir.claim(tmp_path / "run", make()):
+        pass
     workdir.check(tmp_path / "run", make())
     assert workdir.stored_config(tmp_path / "run") == make()
     other = make(seed=3, data={"batch_size": 32})
     before = (tmp_path / "run/config.json").read_bytes()
     message = r"another config: data.batch_size is 64 there, 32 here; seed is 0 there, 3 here"
-    for refuse in (workdir.check, workdir.claim):
-        with pytest.raises(ValueError, match=message):
-            refuse(tmp_path / "run", other)
+    with pytest.raises(ValueError, match=message):
+        workdir.check(tmp_path / "run", other)
+    with pytest.raises(ValueError, match=message), workdir.claim(tmp_path / "run", other):
+        pass
     assert (tmp_path / "run/config.json").read_bytes() == before
     with pytest.raises(ValueError, match="does not exist: give --config"):
         workdir.stored_config(tmp_path / "none")
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="cannot be written"):
-        workdir.claim(tmp_path / "file", make())
+    with (
+        pytest.raises(ValueError, match="cannot be written"),
+        workdir.claim(tmp_path / "file", make()),
+    ):
+        pass
+
+
+def test_a_workdir_is_one_runs_at_a_time(tmp_path):
+    config = from_dict({"phases": PHASES, "curriculum": ("full",)})
+    message = rf"run is in use by another run, process {os.getpid()}"
+    again = workdir.claim(tmp_path / "run", config)
+    with workdir.claim(tmp_path / "run", config), pytest.raises(ValueError, match=message), again:
+        pass
+    with workdir.claim(tmp_path / "run", config):  # free again
+        pass
 
 
 def test_defaults_has_every_field():

@@ -262,18 +262,47 @@ def test_a_workdir_of_another_config_is_refused(smoke):
     assert (workdir / "config.json").read_bytes() == before
 
 
-def test_a_damaged_checkpoint_stops_the_run(smoke, tmp_path):
+def test_a_damaged_checkpoint_is_told_and_the_one_before_used(smoke, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(smoke[0], workdir)
-    newest = max((workdir / "checkpoints/expand2").iterdir(), key=lambda p: int(p.name))
+    newest = workdir / "checkpoints/expand2/171"
     victim = max((newest / "state").rglob("*"), key=lambda p: p.stat().st_size)
     victim.write_bytes(victim.read_bytes()[:-5])
     shutil.rmtree(workdir / "supernet")
-    code, _, error = run(SMOKE, f"--workdir={workdir}", "--mode=train")
+    code, out, error = run(SMOKE, f"--workdir={workdir}", "--mode=train")
+    assert code == 0, error
+    assert re.search(r"expand2/171 cannot be read: .* or truncated; the one before it is used", out)
+    assert "resumed phase 'expand2' at step 162 of 171" in out
+    _, _, expected = ofa_jax.load_supernet(smoke[0] / "supernet")
+    _, _, restored = ofa_jax.load_supernet(workdir / "supernet")
+    assert identical(restored, expected)
+
+
+def test_sigterm_saves_and_a_second_run_is_kept_out(tmp_path):
+    flags = (SMOKE, f"--workdir={tmp_path}", "--mode=train", "--config.train.checkpoint_steps=1000")
+    process = start(*flags)
+    wait_for(process, tmp_path / "metrics.jsonl", lines=3)
+    code, _, error = run(*flags)
     assert code == 2
-    assert f"{newest.name} cannot be read" in error
-    assert "altered or truncated" in error
-    assert len(error.strip().splitlines()) == 1
+    assert f"is in use by another run, process {process.pid}" in error
+    process.terminate()
+    _, error = process.communicate(timeout=200)
+    assert process.returncode == 75, error
+    stopped = re.search(r"saved, phase '(\w+)' at step (\d+): the same command goes on", error)
+    assert stopped, error
+    process = start(*flags)
+    out = ""
+    while "resumed" not in out:
+        out = process.stdout.readline()
+    assert f"resumed phase {stopped[1]!r} at step {stopped[2]} of 171" in out
+    process.kill()
+    process.communicate()
+
+
+def wait_for(process, path, lines):
+    while not path.exists() or path.read_text().count("\n") < lines:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
 
 
 def test_a_resnet_through_its_width_phases(tmp_path):

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from ofa_jax.spaces import space_to_dict
 from ofa_jax.subnets.evaluate import evaluate_grid
 from ofa_jax.train.feed import Feed
 from ofa_jax.train.phases import Phase, phase_data
+from ofa_jax.train.preemption import Preempted, stop_requests
 from ofa_jax.train.sort_width import sort_width
 from ofa_jax.train.step import TrainState, init_state, train_step
 from ofa_jax.workdir import claim
@@ -51,6 +53,14 @@ class Run(NamedTuple):
     net: Network
     devices: Mesh
     legs: list[Leg]
+    stop_asked: Callable[[], bool] = lambda: False
+
+
+class Saved(NamedTuple):
+    """A checkpoint's place: the number of its leg and the run's step."""
+
+    leg: int
+    step: int
 
 
 # The compiled steps by (resolution, subnets per step).
@@ -60,44 +70,59 @@ Programs = dict[tuple[int, int], jax.stages.Compiled]
 def train(config: Config, workdir: Path) -> None:
     """Trains the supernet by the config's curriculum and writes `supernet/`.
 
-    Run again, it continues behind the newest checkpoint, and does nothing where all is done.
+    Run again, it continues behind the newest whole checkpoint, and does nothing where all is done.
 
     Raises:
-      ValueError: a broken checkpoint, or a config that does not fit the data or the devices.
+      ValueError: broken checkpoints, or a config that does not fit the data or the devices.
       FloatingPointError: the loss is not finite; the last good checkpoint is kept.
+      Preempted: SIGTERM came; everything is saved.
     """
     dataset = load_dataset(config.data)
     legs = plan(config, len(dataset.train))
-    newest = newest_checkpoint(workdir, legs)
+    newest, broken = find_checkpoint(workdir, legs)
     if newest == (len(legs) - 1, legs[-1].end) and (workdir / "supernet").is_dir():
         print(f"training is complete: {legs[-1].end} steps, {workdir / 'supernet'}")
         return
     print(dataset, flush=True)
     net = build_supernet(config.search_space(len(dataset.class_names)))
     devices = mesh.data_mesh(config.data.batch_size)
-    run = Run(config, workdir, dataset, net, devices, legs)
-    done = 0 if newest is None else newest[1]
+    done = newest.step if newest else 0
     shard = (jax.process_index(), jax.process_count())
     batches = train_batches(dataset, config.data, config.seed, done, shard)
-    claim(workdir, config)  # only now: a config that does not fit its data leaves no trace
-    state = mesh.replicate(devices, init_state(config, init_variables(net, config), 0))
-    start = 0
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.closing(batches))
+        stop_asked = stack.enter_context(stop_requests())
+        # Only now: a config that does not fit its data leaves no trace.
+        stack.enter_context(claim(workdir, config))
+        run = Run(config, workdir, dataset, net, devices, legs, stop_asked)
+        for saved in broken:
+            checkpoint.remove_step(workdir, legs[saved.leg].name, saved.step)
+        log = stack.enter_context(MetricsLog(workdir, done))
+        train_legs(run, newest, Feed(batches, devices), log)
+        if stop_asked():
+            raise Preempted(f"stopped by SIGTERM; the supernet is in {workdir / 'supernet'}")
+
+
+def train_legs(run: Run, newest: Saved | None, feed: Feed, log: MetricsLog) -> None:
+    """Trains from a checkpoint, or from fresh variables, to the end and writes `supernet/`."""
+    legs, start = run.legs, 0
+    state = init_state(run.config, init_variables(run.net, run.config), 0)
+    state = mesh.replicate(run.devices, state)
     if newest is not None:
-        start, step = newest
-        state = checkpoint.restore_step(workdir, legs[start].name, step, state)
-        print(f"resumed phase {legs[start].name!r} at step {step} of {legs[-1].end}", flush=True)
-        start += step == legs[start].end
+        name, step = legs[newest.leg].name, newest.step
+        state = checkpoint.restore_step(run.workdir, name, step, state)
+        print(f"resumed phase {name!r} at step {step} of {legs[-1].end}", flush=True)
+        start = newest.leg + (step == legs[newest.leg].end)
     programs: Programs = {}
-    with MetricsLog(workdir, done) as log, contextlib.closing(batches):
-        feed = Feed(batches, devices)
-        for index in range(start, len(legs)):
-            state = train_leg(run, index, state, feed, programs, log)
+    for index in range(start, len(legs)):
+        state = train_leg(run, index, state, feed, programs, log)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    description = {"space": space_to_dict(net.space), "step": int(state.step), "seed": config.seed}
-    checkpoint.save_network(workdir / "supernet", variables, description)
+    space = space_to_dict(run.net.space)
+    description = {"space": space, "step": int(state.step), "seed": run.config.seed}
+    checkpoint.save_network(run.workdir / "supernet", variables, description)
     compiled = ", ".join(f"{r} px x {n} a step" for r, n in programs) or "nothing left to train"
     print(f"training step compiled {len(programs)} times: {compiled}")
-    print(f"supernet written to {workdir / 'supernet'}")
+    print(f"supernet written to {run.workdir / 'supernet'}")
 
 
 def plan(config: Config, images: int) -> list[Leg]:
@@ -110,13 +135,31 @@ def plan(config: Config, images: int) -> list[Leg]:
     return legs
 
 
-def newest_checkpoint(workdir: Path, legs: list[Leg]) -> tuple[int, int] | None:
-    """(index of the phase, step) of the run's newest checkpoint, or None."""
+def find_checkpoint(workdir: Path, legs: list[Leg]) -> tuple[Saved | None, list[Saved]]:
+    """The run's newest whole checkpoint or None, and the broken ones behind it, each told.
+
+    Raises:
+      ValueError: damaged ones, and none whole.
+    """
+    broken: list[Saved] = []
+    damage: ValueError | None = None
     for index in reversed(range(len(legs))):
-        step = checkpoint.latest_step(workdir, legs[index].name)
-        if step is not None:
-            return index, step
-    return None
+        name = legs[index].name
+        for step in checkpoint.saved_steps(workdir, name):
+            if not checkpoint.is_sealed(workdir, name, step):
+                print(f"checkpoint {name}/{step} was not finished, and is left out", flush=True)
+                broken.append(Saved(index, step))
+                continue
+            try:
+                checkpoint.check_step(workdir, name, step)
+                return Saved(index, step), broken
+            except ValueError as error:
+                print(f"{error}; the one before it is used", flush=True)
+                broken.append(Saved(index, step))
+                damage = damage or error
+    if damage:
+        raise ValueError(f"{damage}, and none before it is whole: remove {workdir} to begin anew")
+    return None, broken
 
 
 def init_variables(net: Network, config: Config) -> Tree:
@@ -157,10 +200,15 @@ def train_leg(
             if previous is not None:
                 record(run, leg, log, progress, *previous)
             previous = (step, metrics)
-            if step == leg.end or (step - leg.first) % train_config.checkpoint_steps == 0:
+            stop = run.stop_asked() and step < leg.end
+            if stop or step == leg.end or (step - leg.first) % train_config.checkpoint_steps == 0:
                 record(run, leg, log, progress, *previous)  # never save what is not finite
                 previous = None
                 checkpoint.save_step(manager, step, state, {"phase": leg.name})
+            if stop:
+                checkpoint.finish_saves(manager)
+                raise Preempted(f"stopped by SIGTERM and saved, phase {leg.name!r} at step {step}")
+            checkpoint.seal_saves(manager)
             stepping += time.monotonic() - began
         checkpoint.finish_saves(manager)
     seconds = progress.close()

@@ -66,7 +66,36 @@ def test_the_teacher_is_the_first_phases_last_net(run):
     assert all((np.asarray(a) == 0).all() for a in jax.tree.leaves(alone))
 
 
-def test_the_newest_checkpoint_is_found(run):
-    run, _ = run
-    assert loop.newest_checkpoint(run.workdir, run.legs) == (0, 19)
-    assert loop.newest_checkpoint(run.workdir / "none", run.legs) is None
+def save(run, state, step):
+    with checkpoint.open_phase(run.workdir, "expand1", 2) as manager:
+        checkpoint.save_step(manager, step, state, {})
+        checkpoint.finish_saves(manager)
+    return checkpoint.phase_directory(run.workdir, "expand1") / str(step)
+
+
+def test_the_newest_whole_checkpoint_is_found(run, capsys):
+    run, state = run
+    assert loop.find_checkpoint(run.workdir / "none", run.legs) == (None, [])
+    assert loop.find_checkpoint(run.workdir, run.legs) == ((0, 19), [])
+    save(run, state, 25)
+    newest = save(run, state, 30)
+    assert loop.find_checkpoint(run.workdir, run.legs) == ((1, 30), [])
+    assert not capsys.readouterr().out
+    (newest / checkpoint.SEAL).unlink()  # killed while it was written
+    assert loop.find_checkpoint(run.workdir, run.legs) == ((1, 25), [(1, 30)])
+    assert "checkpoint expand1/30 was not finished, and is left out" in capsys.readouterr().out
+
+
+def test_a_damaged_checkpoint_is_told_and_the_one_before_found(run, capsys):
+    run, state = run
+    directory = save(run, state, 25)
+    victim = max((directory / "state").rglob("*"), key=lambda p: p.stat().st_size)
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(data)
+    assert loop.find_checkpoint(run.workdir, run.legs) == ((0, 19), [(1, 25)])
+    told = capsys.readouterr().out
+    assert f"{victim.name} is altered or truncated; the one before it is used" in told
+    checkpoint.remove_step(run.workdir, "full", 19)
+    with pytest.raises(ValueError, match=r"altered .*, and none before it is whole: remove"):
+        loop.find_checkpoint(run.workdir, run.legs)
