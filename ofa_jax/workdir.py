@@ -11,7 +11,8 @@ from typing import Any, TextIO
 from ofa_jax import checkpoint
 from ofa_jax.config import Config, from_dict, to_dict
 
-# Where data lies and how fast it comes: a run may go on on another machine.
+# Where data lies, how fast it comes and what becomes of corrupt images: a run may go on on another
+# machine, and past an image that stopped it.
 FREE = (
     "data.corrupt",
     "data.data_dir",
@@ -26,7 +27,7 @@ FREE = (
 def check(workdir: Path, config: Config) -> None:
     """Raises `ValueError`, naming the fields, if `workdir` belongs to another config.
 
-    Fields that change no result (`FREE`) may differ.
+    The fields in `FREE` may differ.
     """
     path = workdir / "config.json"
     if path.exists():
