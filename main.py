@@ -4,13 +4,16 @@ Trains a once-for-all supernet and does everything behind it. Safe to run again:
 it stopped and does nothing where all is done.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 from absl import app, flags, logging
+from jax.errors import JaxRuntimeError
 from ml_collections import config_flags
 
+from ofa_jax import processes
 from ofa_jax import workdir as workdir_lib
 from ofa_jax.config import Config, from_dict
 from ofa_jax.subnets.evaluate import evaluate, evaluate_once
@@ -18,7 +21,9 @@ from ofa_jax.subnets.save import extract_corners, extract_to
 from ofa_jax.train.loop import train
 from ofa_jax.train.preemption import Preempted
 
-PREEMPTED, INTERRUPTED = 75, 130  # exit codes: sysexits' "try again", and the shell's for Ctrl-C
+# Exit codes: what the user can mend, a lost process (sysexits' "unavailable"), SIGTERM (sysexits'
+# "try again") and Ctrl-C (the shell's).
+WRONG, LOST, PREEMPTED, INTERRUPTED = 2, processes.LOST, 75, 130
 MODES = ("all", "train", "evaluate", "extract")
 
 FLAGS = flags.FLAGS
@@ -31,6 +36,9 @@ flags.DEFINE_string("arch", "", "--mode=extract: smallest, largest, a JSON objec
 flags.DEFINE_string("name", "", "--mode=extract: the subnet's directory name.")
 flags.DEFINE_integer("resolution", None, "--mode=extract: pixels.", lower_bound=1)
 flags.DEFINE_bool("overwrite", False, "--mode=extract: replace a subnet of that name.")
+flags.DEFINE_string("coordinator", "", "Several processes: HOST:PORT of the first one.")
+flags.DEFINE_integer("processes", 0, "Several processes: how many.", lower_bound=0)
+flags.DEFINE_integer("process", -1, "Several processes: which one this is, from 0.")
 flags.DEFINE_bool("traceback", False, "Show the traceback of an error.")
 
 
@@ -60,17 +68,26 @@ def main(_: list[str]) -> None:
         if not FLAGS.workdir:
             raise ValueError("--workdir is missing: for example --workdir=runs/digits")
         workdir = Path(FLAGS.workdir)
+        processes.connect(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
+        if not processes.is_first():
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         if FLAGS.config is None:
             config = workdir_lib.stored_config(workdir)
         else:
             config = from_dict(FLAGS.config.to_dict())
             workdir_lib.check(workdir, config)
-        run(config, workdir)
+        workdir_lib.check_processes(workdir, config)
+        with processes.watched(config.parallel.timeout):
+            run(config, workdir)
     except (ValueError, FloatingPointError, OSError) as error:
         fail(error)
-    except (Preempted, KeyboardInterrupt) as stop:
-        print(f"{stop or 'interrupted'}: the same command goes on", file=sys.stderr)
-        sys.exit(PREEMPTED if isinstance(stop, Preempted) else INTERRUPTED)
+    except JaxRuntimeError as error:
+        fail_in_runtime(error)
+    except Preempted as stop:
+        print(f"{stop}: the same command goes on", file=sys.stderr)
+        sys.exit(PREEMPTED)
+    except KeyboardInterrupt:
+        processes.end("interrupted: the same command goes on", INTERRUPTED)
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -84,14 +101,22 @@ def parse(argv: list[str]) -> list[str]:
         fail(error)
 
 
-def fail(error: Exception) -> NoReturn:
-    if "--traceback" in sys.argv:
+def fail_in_runtime(error: JaxRuntimeError) -> NoReturn:
+    """Ends with what the runtime's errors most likely mean."""
+    if "RESOURCE_EXHAUSTED" in str(error):
+        fail(f"out of memory; more parallel.micro_steps need less: {error}")
+    if not processes.several():
+        raise error
+    fail(f"a process was lost, or the network: {error}", LOST)
+
+
+def fail(error: Exception | str, code: int = WRONG) -> NoReturn:
+    if "--traceback" in sys.argv and isinstance(error, Exception):
         raise error
     text = str(error.args[0] if isinstance(error, KeyError) else error)  # a KeyError quotes itself
     if "Traceback" in text:  # ml_collections quotes what a config file raised
         text = text.strip().splitlines()[-1]
-    print(f"error: {' '.join(text.split())}", file=sys.stderr)
-    sys.exit(2)
+    processes.end(f"error: {' '.join(text.split())[:1000]}", code)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
 from ofa_jax.models import Network, build_subnet, build_supernet
+from ofa_jax.processes import is_first
 from ofa_jax.space import SearchSpace
 from ofa_jax.spaces import space_from_dict
 
@@ -64,29 +65,39 @@ def save_step(
 ) -> None:
     """Saves one step, atomically; writing goes on while training does.
 
-    The step is the data's position too: a batch follows from its number.
+    All processes call it, and each writes what it alone has. The step is the data's position too:
+    a batch follows from its number.
+
+    Raises:
+      OSError: this save, or the one before, could not be written; those before are whole.
     """
     finish_saves(manager)
-    manager.save(
-        step,
-        args=ocp.args.Composite(
-            state=ocp.args.StandardSave(state),
-            metadata=ocp.args.JsonSave(dict(metadata)),
-        ),
+    items = ocp.args.Composite(
+        state=ocp.args.StandardSave(state), metadata=ocp.args.JsonSave(dict(metadata))
     )
+    _written(manager, lambda: manager.save(step, args=items))
 
 
 def finish_saves(manager: ocp.CheckpointManager) -> None:
-    """Waits until every save is on disk, and seals it with checksums."""
-    manager.wait_until_finished()
+    """Waits until every save is on disk, and seals it with checksums; raises as `save_step`."""
+    _written(manager, manager.wait_until_finished)
     seal_saves(manager)
 
 
 def seal_saves(manager: ocp.CheckpointManager) -> None:
     """Seals what is on disk completely, without waiting; to be called between steps."""
-    if not manager.is_saving_in_progress():
+    if is_first() and not manager.is_saving_in_progress():
         for step in manager.all_steps():
             _seal(Path(manager.directory) / str(step))
+
+
+def _written(manager: ocp.CheckpointManager, write: Callable[[], Any]) -> None:
+    """Runs a write and turns whatever the storage raises into one line."""
+    try:
+        write()
+    except Exception as error:  # tensorstore, the system and orbax each raise their own
+        reason = " ".join(str(error).split())[:200]
+        raise OSError(f"a checkpoint in {manager.directory} was not written: {reason}") from error
 
 
 def restore_step(workdir: Path, phase: str, step: int, like: Tree) -> Tree:
@@ -105,8 +116,12 @@ def restore_step(workdir: Path, phase: str, step: int, like: Tree) -> Tree:
 
 
 def save_network(directory: Path, variables: Tree, description: Mapping[str, Any]) -> None:
-    """Writes variables and their description (space, arch, ...), replacing `directory` at once."""
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    """Writes variables and their description (space, arch, ...), replacing `directory` at once.
+
+    For one process alone: of several, only one should.
+    """
+    variables = jax.device_get(variables)
+    with _checkpointer() as checkpointer:
         checkpointer.save(
             directory.absolute(),
             args=ocp.args.Composite(
@@ -145,8 +160,19 @@ def load_subnet(directory: str | Path) -> tuple[Network, Tree]:
     return subnet, _load_variables(network, subnet, None)
 
 
+def _checkpointer() -> ocp.Checkpointer:
+    """One that does not wait for other processes."""
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process{me}"
+    )
+    options = ocp.CompositeOptions(multiprocessing_options=alone)
+    handler = ocp.CompositeCheckpointHandler(composite_options=options)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
+
+
 def _description(directory: Path) -> dict[str, Any]:
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    with _checkpointer() as checkpointer:
         items = ocp.args.Composite(description=ocp.args.JsonRestore())
         found = _readable(directory, lambda: checkpointer.restore(directory.absolute(), items))
     if not isinstance(found["description"], dict) or "space" not in found["description"]:
@@ -158,7 +184,7 @@ def _load_variables(directory: Path, net: Network, arch: Any) -> Tree:
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")
     like = jax.eval_shape(net.init, jax.random.key(0), image, arch)
     items = ocp.args.Composite(variables=ocp.args.StandardRestore(_abstract(like)))
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    with _checkpointer() as checkpointer:
         found = _readable(directory, lambda: checkpointer.restore(directory.absolute(), items))
     return found["variables"]
 

@@ -127,6 +127,10 @@ class DataConfig:
 class TrainConfig:
     """The optimiser and the labels' smoothing (the reference's values), and checkpoints.
 
+    Nets compute in `dtype`, "float32" or "bfloat16"; parameters, optimiser, statistics and losses
+    are float32 in both. With an `ema` above 0, such as 0.9998, a phase leaves the moving average
+    of its parameters: that is validated, goes on to the next phase, teaches and is saved.
+
     A checkpoint is written every `checkpoint_steps` steps and at the end of each phase; the
     newest `checkpoint_keep` of a phase are kept.
     """
@@ -134,8 +138,50 @@ class TrainConfig:
     momentum: float = 0.9
     weight_decay: float = 3e-5
     label_smoothing: float = 0.1
+    dtype: str = "float32"
+    ema: float = 0.0
     checkpoint_steps: int = 500
     checkpoint_keep: int = 2
+
+    def __post_init__(self) -> None:
+        _one_of("dtype", self.dtype, ("float32", "bfloat16"))
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema={self.ema}: expected at least 0, below 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class ParallelConfig:
+    """How a step is spread over devices and processes.
+
+    So many `devices` (0: all there are) each take an equal part of every batch, in `micro_steps`
+    parts one after the other where it does not fit at once. Gradients are averaged over all these
+    parts and summed over the subnets of each. `subnets` "own" draws others for each part; "same"
+    draws one set for all, as the reference does. Batch `statistics` are of the part's "own" images,
+    as in the reference, or "global", of all devices' images in the same micro-step. 4 devices and
+    2 with twice the micro-steps train the same, but for rounding.
+
+    `shard_optimizer` spreads the momentum over the devices instead of copying it. A run of several
+    processes ends when one of its steps takes longer than `timeout` seconds.
+    """
+
+    devices: int = 0
+    micro_steps: int = 1
+    subnets: str = "own"
+    statistics: str = "own"
+    shard_optimizer: bool = False
+    timeout: float = 600.0
+
+    def __post_init__(self) -> None:
+        _one_of("subnets", self.subnets, ("own", "same"))
+        _one_of("statistics", self.statistics, ("own", "global"))
+        if self.statistics == "global" and self.subnets == "own":
+            raise ValueError(
+                "statistics='global' needs subnets='same': channels of different subnets have no"
+                " statistics in common"
+            )
+        for field, least in (("devices", 0), ("micro_steps", 1), ("timeout", 1)):
+            if getattr(self, field) < least:
+                raise ValueError(f"{field}={getattr(self, field)}: expected at least {least}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,6 +224,7 @@ class Config:
     space: SpaceConfig = SpaceConfig()
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
+    parallel: ParallelConfig = ParallelConfig()
     distill: DistillConfig = DistillConfig()
     curriculum: tuple[str, ...] = ()
     phases: dict[str, Phase] = dataclasses.field(default_factory=dict, hash=False)

@@ -169,11 +169,15 @@ def _grouped_gradients(
 
 
 def taps_conv(x: jax.Array, weight: jax.Array, stride: int) -> jax.Array:
-    """Depthwise convolution as a sum over shifted inputs; shapes as in `depthwise_conv`."""
+    """Depthwise convolution as a sum over shifted inputs; shapes as in `depthwise_conv`.
+
+    The sum is float32, as in XLA's own, whatever `x` is.
+    """
     k = weight.shape[0]
-    filters = weight.reshape(k * k, 1, 1, 1, -1)
+    filters = weight.astype(jnp.float32).reshape(k * k, 1, 1, 1, -1)
     windows = _windows(_pad_space(x, k // 2), k, stride)
-    return functools.reduce(jnp.add, (w * f for w, f in zip(windows, filters, strict=True)))
+    taps = (w * f for w, f in zip(windows, filters, strict=True))
+    return functools.reduce(jnp.add, taps).astype(x.dtype)
 
 
 def _taps_gradients(
@@ -193,7 +197,8 @@ def _taps_gradients(
     padded = _pad_space(x, pad)
     many_outputs = dy.shape[1] * dy.shape[2] >= 4 * k * k
     filter_gradient = _filter_gradient_by_output if many_outputs else _filter_gradient_by_tap
-    return dx, filter_gradient(padded, dy, k, stride).reshape(weight.shape)
+    gradient = filter_gradient(padded, dy.astype(jnp.float32), k, stride)
+    return dx, gradient.reshape(weight.shape).astype(weight.dtype)
 
 
 def _filter_gradient_by_tap(padded: jax.Array, dy: jax.Array, k: int, stride: int) -> jax.Array:
@@ -222,7 +227,7 @@ def _filter_gradient_by_output(padded: jax.Array, dy: jax.Array, k: int, stride:
             total = total + window * dy_row[:, :, column : column + 1]
         return total, None
 
-    zero = jnp.zeros((batch, k, k, channels), dy.dtype)
+    zero = jnp.zeros_like(dy, shape=(batch, k, k, channels))
     total, _ = lax.scan(add_row, zero, jnp.arange(height))
     return total.sum(0)
 

@@ -71,12 +71,19 @@ def elastic_kernel(
 # -- masked batch norm -----------------------------------------------------------------------------
 
 
-def batch_moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and biased variance per channel of `[batch, height, width, channels]`, in float32."""
+def batch_moments(x: jax.Array, axis: str | None = None) -> tuple[jax.Array, jax.Array]:
+    """Mean and biased variance per channel of `[batch, height, width, channels]`, in float32.
+
+    With a mesh `axis`, of the equal parts that its devices hold together.
+    """
+
+    def mean_over_all(values: jax.Array) -> jax.Array:
+        mean = values.mean((0, 1, 2))
+        return lax.pmean(mean, axis) if axis else mean
+
     x = x.astype(jnp.float32)
-    mean = x.mean((0, 1, 2))
-    variance = jnp.square(x - mean[None, None, None, :]).mean((0, 1, 2))
-    return mean, variance
+    mean = mean_over_all(x)
+    return mean, mean_over_all(jnp.square(x - mean[None, None, None, :]))
 
 
 def normalize(

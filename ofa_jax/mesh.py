@@ -9,27 +9,74 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 Tree = Any
+AXIS = "data"
 
 
-def data_mesh(batch_size: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh of the given devices, by default all there are.
+def data_mesh(count: int = 0, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh of `count` of the given devices, by default all there are, equally many a process.
 
     Raises:
-      ValueError: a batch that does not divide by the number of devices.
+      ValueError: more devices than there are, or a number that the processes cannot share.
     """
-    chips = np.asarray(jax.devices() if devices is None else devices)
-    if batch_size % chips.size:
+    # By process, so that each one's part of a batch lies together.
+    chips = sorted(devices or jax.devices(), key=lambda chip: (chip.process_index, chip.id))
+    processes = len({chip.process_index for chip in chips})
+    if count > len(chips):
+        raise ValueError(f"parallel.devices={count}: there are {len(chips)} devices")
+    if count % processes:
         raise ValueError(
-            f"data.batch_size={batch_size}: expected a multiple of the {chips.size} devices"
+            f"parallel.devices={count}: expected a multiple of the {processes} processes"
         )
-    return Mesh(chips, ("data",))
+    each = (count or len(chips)) // processes
+    by_process = np.asarray(chips).reshape(processes, -1)
+    return Mesh(by_process[:, :each].reshape(-1), (AXIS,))
 
 
-def replicate(mesh: Mesh, tree: Tree) -> Tree:
-    """A copy of the tree on every device."""
-    return jax.device_put(tree, NamedSharding(mesh, P()))
+def check_batch(devices: Mesh, batch_size: int, micro_steps: int = 1) -> None:
+    """Raises `ValueError` unless a batch divides by devices and their micro-steps."""
+    if batch_size % (devices.size * micro_steps):
+        each = f" times parallel.micro_steps={micro_steps}" if micro_steps > 1 else ""
+        raise ValueError(
+            f"data.batch_size={batch_size}: expected a multiple of the {devices.size} devices{each}"
+        )
 
 
-def shard_batch(mesh: Mesh, batch: Tree) -> Tree:
+def shard(devices: Mesh) -> tuple[int, int]:
+    """(index, count) of this process among those that share the mesh: its part of each batch."""
+    owners = sorted({chip.process_index for chip in devices.devices.flat})
+    return owners.index(jax.process_index()), len(owners)
+
+
+def replicate(devices: Mesh, tree: Tree) -> Tree:
+    """A copy of the tree, which every process holds, on every device."""
+    return place(tree, jax.tree.map(lambda _: replicated(devices), tree))
+
+
+def place(tree: Tree, shardings: Tree) -> Tree:
+    """Puts a tree that every process holds on the devices, each array by its sharding."""
+
+    def put(array: Any, sharding: NamedSharding) -> jax.Array:
+        host = np.asarray(array)
+        return jax.make_array_from_callback(host.shape, sharding, host.__getitem__)
+
+    return jax.tree.map(put, tree, shardings)
+
+
+def replicated(devices: Mesh) -> NamedSharding:
+    """The sharding of what every device has a copy of."""
+    return NamedSharding(devices, P())
+
+
+def spread(devices: Mesh, array: Any) -> NamedSharding:
+    """The sharding of an array cut along its longest axis that divides by the devices."""
+    axes = [None] * array.ndim
+    longest = sorted(range(array.ndim), key=lambda axis: -array.shape[axis])
+    for axis in longest:
+        if array.shape[axis] % devices.size == 0:
+            return NamedSharding(devices, P(*axes[:axis], AXIS))
+    return replicated(devices)
+
+
+def shard_batch(devices: Mesh, batch: Tree) -> Tree:
     """This process's part of a batch, split over the devices along its first axis."""
-    return jax.make_array_from_process_local_data(NamedSharding(mesh, P("data")), batch)
+    return jax.make_array_from_process_local_data(NamedSharding(devices, P(AXIS)), batch)

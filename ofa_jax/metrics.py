@@ -6,10 +6,12 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
+
+from ofa_jax.processes import hear, is_first
 
 T = TypeVar("T")
 LINE_SECONDS = 15.0  # between progress lines where there is no terminal
@@ -19,9 +21,13 @@ class MetricsLog:
     """Appends every figure to `metrics.jsonl` and `tb/`; a context manager.
 
     On resume, what was logged after the checkpoint is dropped: those steps are done again.
+    Without a `workdir`, as in all processes but the first, nothing is written.
     """
 
-    def __init__(self, workdir: Path, step: int):
+    def __init__(self, workdir: Path | None, step: int):
+        self._file: TextIO | None = None
+        if workdir is None:
+            return
         path = workdir / "metrics.jsonl"
         kept = []
         if path.exists():
@@ -34,6 +40,8 @@ class MetricsLog:
 
     def write(self, step: int, values: Mapping[str, float], phase: str, group: str) -> None:
         """Logs `values` of one step under `group`, such as "train" or "held_out"."""
+        if self._file is None:
+            return
         record = {"step": step, "phase": phase, "group": group, "time": time.time(), **values}
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
@@ -44,8 +52,9 @@ class MetricsLog:
         return self
 
     def __exit__(self, kind: type | None, error: object, trace: TracebackType | None) -> None:
-        self._file.close()
-        self._board.close()
+        if self._file is not None:
+            self._file.close()
+            self._board.close()
 
 
 def _logged_by(line: str, step: int) -> bool:
@@ -70,7 +79,7 @@ class Progress:
         self._done = first
         self._loss: float | None = None
         self._accuracy = 0.0
-        self._tty = sys.stderr.isatty()
+        self._tty = sys.stderr.isatty() and is_first()
         self._bar = tqdm(
             total=total,
             initial=first,
@@ -116,15 +125,17 @@ class Progress:
 def track(items: Iterable[T], total: int, name: str) -> Iterator[T]:
     """The items, with progress and time left: a bar on a terminal, else a line now and then."""
     began = last_line = time.monotonic()
-    tty = sys.stderr.isatty()
+    tty = sys.stderr.isatty() and is_first()
     bar = tqdm(items, name, total, leave=False, disable=not tty, delay=2.0)
     for done, item in enumerate(bar, start=1):
+        hear(f"{name}, {done} of {total}")
         yield item
         now = time.monotonic()
         if not tty and now - last_line > LINE_SECONDS:
             last_line = now
             left = (now - began) / done * (total - done)
             print(f"  {name}: {done}/{total}, {clock(left)} left", flush=True)
+    hear("")
 
 
 def clock(seconds: float) -> str:

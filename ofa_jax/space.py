@@ -193,7 +193,7 @@ class SearchSpace(abc.ABC):
             wrong = [v for v in values if v not in allowed]
             if wrong or bool(values) != bool(allowed):
                 raise ValueError(f"{field}={values}: {self.name} has the choices {allowed} only")
-            opened.append(jnp.asarray([v in values for v in allowed]) if allowed else None)
+            opened.append(np.asarray([v in values for v in allowed]) if allowed else None)
         return Choices(*opened)
 
     def open_genes(self, choices: Choices) -> Choices:

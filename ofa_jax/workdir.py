@@ -8,17 +8,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from ofa_jax import checkpoint
+import jax
+
+from ofa_jax import checkpoint, processes
 from ofa_jax.config import Config, from_dict, to_dict
 
-# Where data lies, how fast it comes and what becomes of corrupt images: a run may go on on another
-# machine, and past an image that stopped it.
+# Where data lies and how fast it comes: the processes of a run may each have their own way.
+OWN = ("data.data_dir", "data.prefetch", "data.threads", "data.workers")
+# And what becomes of corrupt images, how many devices there are and what they have memory for: a
+# run may go on on another machine, and past an image that stopped it.
 FREE = (
+    *OWN,
     "data.corrupt",
-    "data.data_dir",
-    "data.prefetch",
-    "data.threads",
-    "data.workers",
+    "parallel.devices",
+    "parallel.micro_steps",
+    "parallel.shard_optimizer",
+    "parallel.timeout",
     "train.checkpoint_keep",
     "train.checkpoint_steps",
 )
@@ -31,29 +36,49 @@ def check(workdir: Path, config: Config) -> None:
     """
     path = workdir / "config.json"
     if path.exists():
-        different = _differences(_plain(config), _read(path))
+        different = _differences(_plain(config), _plain(from_dict(_read(path))))
         if different:
             raise ValueError(f"{workdir} belongs to another config: {'; '.join(different[:3])}")
+
+
+def check_processes(workdir: Path, config: Config) -> None:
+    """Raises `ValueError`, naming both values, unless all processes have one config and workdir.
+
+    The fields in `OWN` may differ.
+    """
+    values = {key: value for key, value in _flat(_plain(config)).items() if key not in OWN}
+    versions = {"jax": jax.__version__, "--workdir": str(workdir)}
+    processes.check_same("their config", {**values, **versions})
 
 
 @contextlib.contextmanager
 def claim(workdir: Path, config: Config) -> Iterator[None]:
     """Makes `workdir`, writes its `config.json` and keeps other runs out until left.
 
-    The lock is the system's: it goes when the process does, however that ends.
+    The lock is the system's: it goes when the process does, however that ends. Of several
+    processes the first one holds it.
 
     Raises:
-      ValueError: it belongs to another config, is in use, or cannot be written.
+      ValueError: it belongs to another config, is in use, cannot be written or is not shared.
     """
-    check(workdir, config)
     with contextlib.ExitStack() as held:
-        try:
-            workdir.mkdir(parents=True, exist_ok=True)
-            _take(held.enter_context((workdir / ".lock").open("a+")), workdir)
-            checkpoint.write_json(workdir / "config.json", _plain(config))
-        except OSError as error:
-            raise ValueError(f"workdir {workdir} cannot be written: {error.strerror}") from error
+        with processes.together():
+            check(workdir, config)
+            if processes.is_first():
+                _write_config(workdir, config, held)
+        with processes.together():
+            if not (workdir / "config.json").is_file():
+                raise ValueError(f"workdir {workdir} is not the first process's: it must be shared")
         yield
+
+
+def _write_config(workdir: Path, config: Config, held: contextlib.ExitStack) -> None:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        _take(held.enter_context((workdir / ".lock").open("a+")), workdir)
+        checkpoint.write_json(workdir / "config.json", _plain(config))
+    except OSError as error:
+        raise ValueError(f"workdir {workdir} cannot be written: {error.strerror}") from error
 
 
 def _take(lock: TextIO, workdir: Path) -> None:

@@ -14,16 +14,17 @@ ALLOWED = {
     "models": {"space", "spaces", "elastic", "conv"},
     "search": {"space", "spaces"},
     "mesh": set(),
+    "processes": set(),
     "interop": {"space", "spaces", "elastic", "models", "checkpoint"},
-    "metrics": set(),
+    "metrics": {"processes"},
     "data": {"config"},
     "config": {"space", "spaces", "train.losses", "train.phases"},
-    "checkpoint": {"space", "spaces", "models"},
-    "workdir": {"config", "checkpoint"},
+    "checkpoint": {"space", "spaces", "models", "processes"},
+    "workdir": {"config", "checkpoint", "processes"},
     "subnets": {"space", "spaces", "elastic", "models", "search", "data", "config", "checkpoint",
-                "metrics"},
+                "mesh", "metrics", "processes"},
     "train": {"space", "spaces", "models", "subnets", "data", "config", "checkpoint", "mesh",
-              "metrics", "workdir"},
+              "metrics", "processes", "workdir"},
 }  # fmt: skip
 
 

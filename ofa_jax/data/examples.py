@@ -93,19 +93,25 @@ def draw_resolution(seed: int, batch: int, resolutions: tuple[int, ...]) -> int:
 
 
 class EvaluationExample:
-    """An image's index to an example; one that cannot be read has weight 0."""
+    """An image's index to an example; one beyond the last, or that cannot be read, has weight 0."""
 
     def __init__(self, read: Reader, config: DataConfig, resolution: int):
         self.read, self.config, self.resolution = read, config, resolution
 
     def __call__(self, index: int) -> Example:
+        if index >= len(self.read):
+            return self.blank()
         try:
             image, label = self.read(index)
         except CorruptImage as error:
             if self.config.corrupt == "stop":
                 raise
             self.read.tell(index, error)
-            blank = np.zeros((self.resolution, self.resolution, 3), np.uint8)
-            return {"image": blank, "label": np.int32(0), "weight": np.float32(0)}
+            return self.blank()
         pixels = resize_and_crop(image, self.resolution, self.config.center_crop)
         return {"image": pixels, "label": np.int32(label), "weight": np.float32(1)}
+
+    def blank(self) -> Example:
+        """What fills a batch and counts for nothing."""
+        pixels = np.zeros((self.resolution, self.resolution, 3), np.uint8)
+        return {"image": pixels, "label": np.int32(0), "weight": np.float32(0)}

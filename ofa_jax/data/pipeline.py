@@ -1,7 +1,6 @@
 """The Grain pipeline: batches that depend on seed and position alone."""
 
 import contextlib
-import functools
 import gc
 import os
 from collections.abc import Generator, Iterator
@@ -34,7 +33,7 @@ def train_batches(
       config: what to do with them, and by how many workers.
       seed: of order, resolutions and augmentation.
       start: the number of the first batch.
-      shard: (index, count) of this process: it gets every count-th image of each batch.
+      shard: (index, count) of this process: it gets its own part of each batch, in order.
 
     Returns:
       A generator of {"image": `[b, r, r, 3]` uint8, "label": `[b]` int32, "skipped": `[b]` int32},
@@ -49,31 +48,38 @@ def train_batches(
 
 
 def calibration_batches(
-    dataset: Dataset, config: DataConfig, resolution: int, images: int, batch_size: int
+    dataset: Dataset,
+    config: DataConfig,
+    resolution: int,
+    count: int,
+    batch_size: int,
+    shard: tuple[int, int] = (0, 1),
 ) -> list[np.ndarray]:
-    """Images for batch-norm calibration: training augmentation, one resolution, always the same.
+    """`count` batches of images for calibration: training augmentation, always the same ones.
 
-    Gives at most `images` images (as many as there are) in equal batches of at most `batch_size`.
+    Gives this process's part of each, `[batch_size / processes, resolution, resolution, 3]`.
     """
-    images = min(images, len(dataset.train))
-    count = -(-images // batch_size)
-    batches = _training(dataset, config, 0, images // count, (resolution,), (0, 1))
+    batches = _training(dataset, config, 0, batch_size, (resolution,), shard)
     with contextlib.closing(_iterate(batches[:count], config)) as iterator:
         return [np.array(batch["image"]) for batch in iterator]
 
 
 def evaluation_batches(
-    dataset: Dataset, split: str, config: DataConfig, resolution: int, batch_size: int
+    dataset: Dataset,
+    split: str,
+    config: DataConfig,
+    resolution: int,
+    batch_size: int,
+    shard: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
-    """Every image once, in order; "weight" 0 marks padding and corrupt images passed over."""
+    """Every image once, in order; "weight" 0 marks padding and corrupt images passed over.
+
+    Every process gets its part of each batch, and as many as the others.
+    """
     source = dataset.split(split)
     load = EvaluationExample(Reader(source, len(dataset.class_names)), config, resolution)
-    batches = (
-        grain.MapDataset.range(len(source))
-        .map(load)
-        .batch(batch_size, drop_remainder=False)
-        .map(functools.partial(_pad, size=batch_size))
-    )
+    padded = -(-len(source) // batch_size) * batch_size
+    batches = _parts(grain.MapDataset.range(padded).map(load), batch_size, shard)
     with contextlib.closing(_iterate(batches, config)) as iterator:
         yield from iterator
 
@@ -86,7 +92,7 @@ def _training(
     resolutions: tuple[int, ...],
     shard: tuple[int, int],
 ) -> grain.MapDataset:
-    source, (index, count) = dataset.train, shard
+    source = dataset.train
     if batch_size > len(source):
         raise ValueError(
             f"data.batch_size={batch_size}: {dataset.name} has {len(source)} training images"
@@ -94,18 +100,21 @@ def _training(
     load = TrainingExample(
         Reader(source, len(dataset.class_names)), config, seed, batch_size, resolutions
     )
-    # Sharded last: which images a batch has, and how they are augmented, is the same on one
-    # process and on many.
-    return (
+    images = (
         grain.MapDataset.range(len(source))
         .seed(seed)
         .shuffle()
         .repeat()
         .map_with_index(lambda position, image: (position, image))
         .random_map(load)
-        .slice(slice(index, None, count))
-        .batch(batch_size // count, drop_remainder=True)
     )
+    return _parts(images, batch_size, shard)
+
+
+def _parts(images: grain.MapDataset, batch_size: int, shard: tuple[int, int]) -> grain.MapDataset:
+    """One process's parts of the batches: which images those have is the same for any number."""
+    index, count = shard
+    return images.batch(batch_size // count, drop_remainder=True).slice(slice(index, None, count))
 
 
 def _iterate(batches: grain.MapDataset, config: DataConfig) -> Generator[Batch]:
@@ -138,8 +147,3 @@ def _in_workers(dataset: grain.IterDataset, config: DataConfig) -> grain.IterDat
             num_workers=config.workers, per_worker_buffer_size=config.prefetch
         )
     )
-
-
-def _pad(batch: Batch, size: int) -> Batch:
-    missing = size - len(batch["label"])
-    return {k: np.pad(v, [(0, missing), *[(0, 0)] * (v.ndim - 1)]) for k, v in batch.items()}

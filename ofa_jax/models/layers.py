@@ -1,5 +1,9 @@
-"""The layers of a once-for-all network; a `None` choice means the layer is not elastic."""
+"""The layers of a once-for-all network; a `None` choice means the layer is not elastic.
 
+Parameters are float32; a layer computes in the type of its input, statistics in float32.
+"""
+
+import dataclasses
 import itertools
 from typing import Any
 
@@ -22,17 +26,32 @@ he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
+@dataclasses.dataclass(frozen=True)
+class Norm:
+    """How all batch norms of a network normalise.
+
+    Attributes:
+      eps: added to variances.
+      momentum: what running statistics keep at each step.
+      axis: the mesh axis over whose devices batch statistics are taken, inside `jax.shard_map`;
+        None takes those of the images that are there.
+    """
+
+    eps: float = 1e-5
+    momentum: float = 0.9
+    axis: str | None = None
+
+
 class BatchNorm(nn.Module):
     """Batch norm over `[batch, height, width, channels]` whose inactive channels are zero.
 
     With `train`, batch statistics normalise, and the running ones of *active* channels move (by
     PyTorch's unbiased variance); those of inactive channels never do. Where the collection
     "moments" is mutable it receives the batch's mean, biased variance and the active channels:
-    calibration reads it.
+    calibration reads it. Statistics are float32, whatever `x` is.
     """
 
-    eps: float = 1e-5
-    momentum: float = 0.9
+    norm: Norm = Norm()
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None, train: bool) -> jax.Array:
@@ -41,21 +60,22 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
         var = self.variable("batch_stats", "var", jnp.ones, (channels,))
+        norm = self.norm
         if not train:
-            return elastic.normalize(x, mean.value, var.value, scale, bias, self.eps, mask)
-        batch_mean, batch_var = elastic.batch_moments(x)
+            return elastic.normalize(x, mean.value, var.value, scale, bias, norm.eps, mask)
+        batch_mean, batch_var = elastic.batch_moments(x, norm.axis)
         active = jnp.ones((channels,), bool) if mask is None else mask
         if self.is_mutable_collection("moments") and not self.is_initializing():
             self.put_variable("moments", "mean", batch_mean)
             self.put_variable("moments", "var", batch_var)
             self.put_variable("moments", "active", active)
         if self.is_mutable_collection("batch_stats") and not self.is_initializing():
-            count = x.size // channels
+            count = x.size // channels * (jax.lax.axis_size(norm.axis) if norm.axis else 1)
             unbiased = batch_var * (count / max(count - 1, 1))
             for running, batch in ((mean, batch_mean), (var, unbiased)):
-                moved = self.momentum * running.value + (1 - self.momentum) * batch
+                moved = norm.momentum * running.value + (1 - norm.momentum) * batch
                 running.value = jnp.where(active, moved, running.value)
-        return elastic.normalize(x, batch_mean, batch_var, scale, bias, self.eps, mask)
+        return elastic.normalize(x, batch_mean, batch_var, scale, bias, norm.eps, mask)
 
 
 class ConvBN(nn.Module):
@@ -65,7 +85,7 @@ class ConvBN(nn.Module):
     kernel: int = 1
     stride: int = 1
     act: str | None = None
-    eps: float = 1e-5
+    norm: Norm = Norm()
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None = None, *, train: bool) -> jax.Array:
@@ -73,7 +93,7 @@ class ConvBN(nn.Module):
             x = Pointwise(self.features, name="conv")(x)
         else:
             x = Conv(self.features, self.kernel, self.stride, name="conv")(x)
-        x = BatchNorm(self.eps, name="bn")(x, mask, train)
+        x = BatchNorm(self.norm, name="bn")(x, mask, train)
         return x if self.act is None else ACTIVATIONS[self.act](x)
 
 
@@ -87,7 +107,8 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
-        return conv.dense_conv(x, self.param("kernel", he_fan_out, shape), self.stride)
+        weight = self.param("kernel", he_fan_out, shape)
+        return conv.dense_conv(x, weight.astype(x.dtype), self.stride)
 
 
 class Pointwise(nn.Module):
@@ -98,7 +119,7 @@ class Pointwise(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         weight = self.param("kernel", he_fan_out, (x.shape[-1], self.features))
-        return conv.pointwise_conv(x, weight)
+        return conv.pointwise_conv(x, weight.astype(x.dtype))
 
 
 class DepthwiseBN(nn.Module):
@@ -107,7 +128,7 @@ class DepthwiseBN(nn.Module):
     kernels: tuple[int, ...]
     stride: int
     act: str
-    eps: float
+    norm: Norm
 
     @nn.compact
     def __call__(
@@ -116,8 +137,8 @@ class DepthwiseBN(nn.Module):
         largest = self.kernels[-1]
         shape = (largest, largest, 1, x.shape[-1])
         weight = DepthwiseWeight(self.kernels, shape, name="conv")(kernel)
-        x = conv.depthwise_conv(x, weight, self.stride)
-        x = BatchNorm(self.eps, name="bn")(x, mask, train)
+        x = conv.depthwise_conv(x, weight.astype(x.dtype), self.stride)
+        x = BatchNorm(self.norm, name="bn")(x, mask, train)
         return ACTIVATIONS[self.act](x)
 
 
@@ -156,11 +177,11 @@ class SqueezeExcite(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
         pooled = x.mean((1, 2))
-        y = nn.Dense(self.squeeze, kernel_init=he_fan_out, name="reduce")(pooled)
+        y = nn.Dense(self.squeeze, dtype=x.dtype, kernel_init=he_fan_out, name="reduce")(pooled)
         y = jax.nn.relu(y)
         if mask is not None:
             y = jnp.where(mask[None, :], y, 0.0)
-        y = nn.Dense(x.shape[-1], kernel_init=he_fan_out, name="expand")(y)
+        y = nn.Dense(x.shape[-1], dtype=x.dtype, kernel_init=he_fan_out, name="expand")(y)
         return x * jax.nn.hard_sigmoid(y)[:, None, None, :]
 
 
@@ -173,7 +194,7 @@ class MBConv(nn.Module):
     """
 
     block: InvertedResidual
-    eps: float
+    norm: Norm
 
     @nn.compact
     def __call__(
@@ -195,15 +216,15 @@ class MBConv(nn.Module):
                 squeeze_mask = active & elastic.prefix_mask(widths[expand], squeeze)
         y = x
         if block.inverted:
-            y = ConvBN(mid, act=block.act, eps=self.eps, name="inverted_bottleneck")(
+            y = ConvBN(mid, act=block.act, norm=self.norm, name="inverted_bottleneck")(
                 y, mid_mask, train=train
             )
-        y = DepthwiseBN(block.kernels, block.stride, block.act, self.eps, name="depth_conv")(
+        y = DepthwiseBN(block.kernels, block.stride, block.act, self.norm, name="depth_conv")(
             y, kernel, mid_mask, train
         )
         if squeeze:
             y = SqueezeExcite(squeeze, name="se")(y, squeeze_mask)
-        y = ConvBN(block.width, eps=self.eps, name="point_linear")(y, out_mask, train=train)
+        y = ConvBN(block.width, norm=self.norm, name="point_linear")(y, out_mask, train=train)
         return x + y if block.residual else y
 
 
@@ -214,7 +235,7 @@ class DeepStem(nn.Module):
     """
 
     stem: Stem
-    eps: float
+    norm: Norm
 
     @nn.compact
     def __call__(
@@ -225,17 +246,17 @@ class DeepStem(nn.Module):
         keep: jax.Array | None,
         train: bool,
     ) -> jax.Array:
-        mids, widths, eps = self.stem.mids, self.stem.widths, self.eps
+        mids, widths, norm = self.stem.mids, self.stem.widths, self.norm
         mid_mask = residual_mask = out_mask = None
         if mid is not None and width is not None and keep is not None:
             mid_mask = elastic.prefix_mask(jnp.asarray(mids)[mid], mids[-1])
             residual_mask = mid_mask & keep
             out_mask = elastic.prefix_mask(jnp.asarray(widths)[width], widths[-1])
-        x = ConvBN(mids[-1], 3, 2, "relu", eps, name="conv1")(images, mid_mask, train=train)
+        x = ConvBN(mids[-1], 3, 2, "relu", norm, name="conv1")(images, mid_mask, train=train)
         if self.stem.residual:
-            residual = ConvBN(mids[-1], 3, 1, "relu", eps, name="conv2")
+            residual = ConvBN(mids[-1], 3, 1, "relu", norm, name="conv2")
             x = x + residual(x, residual_mask, train=train)
-        return ConvBN(widths[-1], 3, 1, "relu", eps, name="conv3")(x, out_mask, train=train)
+        return ConvBN(widths[-1], 3, 1, "relu", norm, name="conv3")(x, out_mask, train=train)
 
 
 class BottleneckBlock(nn.Module):
@@ -247,7 +268,7 @@ class BottleneckBlock(nn.Module):
     """
 
     block: Bottleneck
-    eps: float
+    norm: Norm
 
     @nn.compact
     def __call__(
@@ -258,17 +279,17 @@ class BottleneckBlock(nn.Module):
         active: jax.Array | None,
         train: bool,
     ) -> jax.Array:
-        block, eps = self.block, self.eps
+        block, norm = self.block, self.norm
         mid, out = block.mids[-1][-1], block.widths[-1]
         mid_mask = out_mask = None
         if width is not None and expand is not None and active is not None:
             mid_mask = active & elastic.prefix_mask(jnp.asarray(block.mids)[width, expand], mid)
             out_mask = active & elastic.prefix_mask(jnp.asarray(block.widths)[width], out)
-        y = ConvBN(mid, act=block.act, eps=eps, name="conv1")(x, mid_mask, train=train)
-        y = ConvBN(mid, 3, block.stride, block.act, eps, name="conv2")(y, mid_mask, train=train)
-        y = ConvBN(out, eps=eps, name="conv3")(y, out_mask, train=train)
+        y = ConvBN(mid, act=block.act, norm=norm, name="conv1")(x, mid_mask, train=train)
+        y = ConvBN(mid, 3, block.stride, block.act, norm, name="conv2")(y, mid_mask, train=train)
+        y = ConvBN(out, norm=norm, name="conv3")(y, out_mask, train=train)
         if block.projected:
-            x = ConvBN(out, eps=eps, name="downsample")(
+            x = ConvBN(out, norm=norm, name="downsample")(
                 _halve(x) if block.stride == 2 else x, out_mask, train=train
             )
         return ACTIVATIONS[block.act](x + y)
@@ -281,7 +302,7 @@ def _halve(x: jax.Array) -> jax.Array:
 
 
 class Classifier(nn.Module):
-    """Dropout, then a linear layer: `[batch, features]` to logits `[batch, classes]`.
+    """Dropout, then a linear layer: `[batch, features]` to float32 logits `[batch, classes]`.
 
     Dropout acts in train mode, and only where a "dropout" key is given.
     """
@@ -294,7 +315,7 @@ class Classifier(nn.Module):
         x = nn.Dropout(self.dropout)(x, deterministic=not (train and self.has_rng("dropout")))
         kernel = self.param("kernel", torch_uniform, (x.shape[-1], self.classes))
         bias = self.param("bias", nn.initializers.zeros, (self.classes,))
-        return x @ kernel + bias[None, :]
+        return x.astype(jnp.float32) @ kernel + bias[None, :]
 
 
 def check_call(
@@ -304,7 +325,7 @@ def check_call(
     if images.ndim != 4 or images.shape[-1] != 3:
         raise ValueError(f"images have shape {images.shape}: expected [batch, height, width, 3]")
     if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ValueError(f"images are {images.dtype}: expected normalised float32")
+        raise ValueError(f"images are {images.dtype}: expected normalised floats")
     if arch is None and any(block.elastic for block in blocks):
         raise ValueError("the supernet needs an arch: net.apply(variables, images, arch)")
     if arch is not None and blocks != space.blocks:

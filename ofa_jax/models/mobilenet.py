@@ -9,6 +9,7 @@ from ofa_jax.models.layers import (
     ConvBN,
     Genes,
     MBConv,
+    Norm,
     check_call,
     he_fan_out,
 )
@@ -22,39 +23,47 @@ class MobileNetV3(nn.Module):
     With the space's own elastic `blocks` it is the supernet and is called with an `Arch`; with
     narrowed blocks it is a subnet and is called without. `train` normalises by batch statistics;
     dropout acts only where a "dropout" key is given too, so a teacher in train mode has none.
+    It computes in the images' own type, float32 or bfloat16. `norm_axis` is the mesh axis over
+    which batch statistics are taken (`Norm.axis`).
     """
 
     space: MobileNetSpace
     blocks: tuple[InvertedResidual, ...]
+    norm_axis: str | None = None
 
     @nn.compact
     def __call__(
         self, images: jax.Array, arch: Arch | None = None, train: bool = False
     ) -> jax.Array:
-        """Logits `[batch, classes]` float32 of `images` `[batch, height, width, 3]` float32.
+        """Logits `[batch, classes]` float32 of `images` `[batch, height, width, 3]`.
 
         Raises:
           ValueError: images of another rank, channel count or dtype; a missing or needless arch.
         """
-        space, eps = self.space, self.space.bn_eps
+        space = self.space
+        norm = Norm(space.bn_eps, axis=self.norm_axis)
         check_call(space, self.blocks, images, arch)
         active = None if arch is None else space.active(arch.depth)
-        x = ConvBN(space.stem, 3, space.stem_stride, space.outer_act, eps, name="first_conv")(
+        x = ConvBN(space.stem, 3, space.stem_stride, space.outer_act, norm, name="first_conv")(
             images, train=train
         )
-        x = MBConv(space.first_block, eps, name="first_block")(x, None, None, None, train)
+        x = MBConv(space.first_block, norm, name="first_block")(x, None, None, None, train)
         for i, block in enumerate(self.blocks):
             genes: Genes = (None, None, None)
             if arch is not None and active is not None:
                 genes = (arch.kernel[i], arch.expand[i], active[i])
-            x = MBConv(block, eps, name=block.name)(x, *genes, train)
-        x = ConvBN(space.head, act=space.outer_act, eps=eps, name="final_expand_layer")(
+            x = MBConv(block, norm, name=block.name)(x, *genes, train)
+        x = ConvBN(space.head, act=space.outer_act, norm=norm, name="final_expand_layer")(
             x, train=train
         )
         x = x.mean((1, 2))
         if space.features:
             x = nn.Dense(
-                space.features, use_bias=False, kernel_init=he_fan_out, name="feature_mix_layer"
+                space.features,
+                use_bias=False,
+                dtype=x.dtype,
+                kernel_init=he_fan_out,
+                name="feature_mix_layer",
             )(x)
             x = ACTIVATIONS[space.outer_act](x)
         return Classifier(space.num_classes, space.dropout, name="classifier")(x, train)

@@ -4,7 +4,7 @@ import jax
 from flax import linen as nn
 
 from ofa_jax import conv
-from ofa_jax.models.layers import BottleneckBlock, Classifier, DeepStem, Genes, check_call
+from ofa_jax.models.layers import BottleneckBlock, Classifier, DeepStem, Genes, Norm, check_call
 from ofa_jax.space import Arch
 from ofa_jax.spaces import Bottleneck, ResNetSpace, Stem
 
@@ -13,36 +13,38 @@ class ResNet(nn.Module):
     """The network of `space` over a stem and `blocks`.
 
     With the space's own `stem_block` and `blocks` it is the supernet and is called with an
-    `Arch`; with narrowed ones it is a subnet and is called without. `train` and dropout as in
-    `MobileNetV3`.
+    `Arch`; with narrowed ones it is a subnet and is called without. `train`, dropout, types
+    and `norm_axis` as in `MobileNetV3`.
     """
 
     space: ResNetSpace
     stem: Stem
     blocks: tuple[Bottleneck, ...]
+    norm_axis: str | None = None
 
     @nn.compact
     def __call__(
         self, images: jax.Array, arch: Arch | None = None, train: bool = False
     ) -> jax.Array:
-        """Logits `[batch, classes]` float32 of `images` `[batch, height, width, 3]` float32.
+        """Logits `[batch, classes]` float32 of `images` `[batch, height, width, 3]`.
 
         Raises:
           ValueError: images of another rank, channel count or dtype; a missing or needless arch.
         """
         space = self.space
+        norm = Norm(space.bn_eps, axis=self.norm_axis)
         check_call(space, self.blocks, images, arch)
         genes: Genes = (None, None, None)
         active = None
         if arch is not None and arch.width is not None:
             active = space.active(arch.depth)
             genes = (arch.width[0], arch.width[1], arch.depth[0] == len(space.depths) - 1)
-        x = DeepStem(self.stem, space.bn_eps, name="stem")(images, *genes, train)
+        x = DeepStem(self.stem, norm, name="stem")(images, *genes, train)
         x = conv.max_pool(x, size=3, stride=2)
         for i, block in enumerate(self.blocks):
             if arch is not None and arch.width is not None and active is not None:
                 genes = (arch.width[block.stage + 2], arch.expand[i], active[i])
-            x = BottleneckBlock(block, space.bn_eps, name=block.name)(x, *genes, train)
+            x = BottleneckBlock(block, norm, name=block.name)(x, *genes, train)
         return Classifier(space.num_classes, space.dropout, name="classifier")(
             x.mean((1, 2)), train
         )

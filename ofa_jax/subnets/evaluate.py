@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
-from ofa_jax import checkpoint
+from ofa_jax import checkpoint, mesh, processes
 from ofa_jax.config import Config, DataConfig
 from ofa_jax.data import pipeline
 from ofa_jax.data.sources import Dataset, load_dataset
@@ -30,7 +30,7 @@ Row = dict[str, Any]
 def evaluate_once(config: Config, workdir: Path) -> None:
     """Evaluates unless `evaluation.json` is there already, whose table is then printed."""
     path = workdir / "evaluation.json"
-    if not path.exists():
+    if not processes.from_first(path.exists):
         evaluate(config, workdir)
         return
     print(f"evaluation is complete: {path}")
@@ -45,12 +45,15 @@ def evaluate(config: Config, workdir: Path) -> None:
     """
     dataset = load_dataset(config.data)
     space, net, variables = checkpoint.load_supernet(workdir / "supernet")
-    rows = evaluate_grid(net, variables, config, dataset, config.evaluate.split)
+    devices = mesh.data_mesh(config.parallel.devices)
+    variables = mesh.replicate(devices, variables)
+    rows = evaluate_grid(net, variables, config, dataset, devices, config.evaluate.split)
     print(table(rows))
     mean = sum(row["top1"] for row in rows) / len(rows)
     print(f"mean top-1 {mean:.2%} on {config.evaluate.split}, each subnet calibrated")
     result = {"space": space.name, "mean_top1": mean, "subnets": rows}
-    checkpoint.write_json(workdir / "evaluation.json", result)
+    path = workdir / "evaluation.json"
+    processes.from_first(lambda: checkpoint.write_json(path, result))
 
 
 def evaluate_grid(
@@ -58,25 +61,27 @@ def evaluate_grid(
     variables: Tree,
     config: Config,
     dataset: Dataset,
+    devices: Mesh,
     split: str,
     choices: Choices | None = None,
 ) -> list[Row]:
     """One row per subnet of the grid and resolution: name, arch, top1, loss, macs, params, ...
 
     The grid is {smallest, largest} depth x expand x kernel of the open `choices` (default: all)
-    at each of `config.evaluate.resolutions`. Images are read once for all subnets. Source:
+    at each of `config.evaluate.resolutions`. Images are read once for all subnets, and each batch
+    is split over the devices. Source:
     `progressive_shrinking.validate` of the reference.
     """
     space, rows = net.space, []
     ends = {min(config.data.resolutions), max(config.data.resolutions)}
     for resolution in config.evaluate.resolutions or sorted(ends):
-        images = calibration_images(config, dataset, resolution)
+        images = calibration_images(config, dataset, devices, resolution)
         corners, subnets = grid(space, choices), []
         for arch in track(corners.values(), len(corners), f"calibrating at {resolution} px"):
-            stats = calibrate(net, variables, arch, normalized(images, config.data))
+            stats = calibrate(net, variables, arch, normalized(images, config.data, devices))
             subnets.append(({"params": variables["params"], "batch_stats": stats}, arch))
-        batches = evaluation_batches(config, dataset, split, resolution)
-        figures = measure(net, subnets, batches, config.data)
+        batches = evaluation_batches(config, dataset, devices, split, resolution)
+        figures = measure(net, subnets, batches, config.data, devices)
         for (name, arch), measured in zip(corners.items(), figures, strict=True):
             rows.append(
                 {
@@ -114,24 +119,35 @@ def corner_name(space: SearchSpace, indices: dict[str, int]) -> str:
     return "-".join(f"{field[0]}{values[indices[field]]:g}" for field, values in elastic.items())
 
 
-def calibration_images(config: Config, dataset: Dataset, resolution: int) -> list[np.ndarray]:
-    """Batches of uint8 training images for calibration at one resolution, always the same."""
-    images, size = config.evaluate.calibration_images, config.evaluate.calibration_batch_size
-    return pipeline.calibration_batches(dataset, config.data, resolution, images, size)
+def calibration_images(
+    config: Config, dataset: Dataset, devices: Mesh, resolution: int
+) -> list[np.ndarray]:
+    """Batches of uint8 training images for calibration at one resolution, always the same.
+
+    At most `calibration_images` (as many as there are) in equal batches that divide by the devices.
+    """
+    images = min(config.evaluate.calibration_images, len(dataset.train))
+    count = -(-images // config.evaluate.calibration_batch_size)
+    size = max(images // count // devices.size, 1) * devices.size
+    part = mesh.shard(devices)
+    return pipeline.calibration_batches(dataset, config.data, resolution, count, size, part)
 
 
-def normalized(batches: Iterable[np.ndarray], data: DataConfig) -> Iterator[jax.Array]:
-    """The batches as the nets take them, one after the other."""
+def normalized(
+    batches: Iterable[np.ndarray], data: DataConfig, devices: Mesh
+) -> Iterator[jax.Array]:
+    """The batches as the nets take them, one after the other, split over the devices."""
     for images in batches:
-        yield normalize_images(jnp.asarray(images), data.mean, data.std)
+        yield normalize_images(mesh.shard_batch(devices, images), data.mean, data.std)
 
 
 def evaluation_batches(
-    config: Config, dataset: Dataset, split: str, resolution: int
+    config: Config, dataset: Dataset, devices: Mesh, split: str, resolution: int
 ) -> Iterator[pipeline.Batch]:
-    """The batches of a split at one resolution, with progress."""
-    size = config.evaluate.batch_size
-    batches = pipeline.evaluation_batches(dataset, split, config.data, resolution, size)
+    """This process's part of the batches of a split at one resolution, with progress."""
+    size = -(-config.evaluate.batch_size // devices.size) * devices.size
+    part = mesh.shard(devices)
+    batches = pipeline.evaluation_batches(dataset, split, config.data, resolution, size, part)
     total = -(-len(dataset.split(split)) // size)
     return track(batches, total, f"evaluating at {resolution} px")
 
@@ -141,6 +157,7 @@ def measure(
     subnets: Sequence[tuple[Tree, Arch | None]],
     batches: Iterable[pipeline.Batch],
     data: DataConfig,
+    devices: Mesh,
 ) -> list[dict[str, float]]:
     """{"top1", "loss"} of each calibrated (variables, arch): share correct, mean nats.
 
@@ -149,7 +166,7 @@ def measure(
     """
     sums = []
     for batch in batches:
-        on_device = jax.tree.map(jnp.asarray, batch)
+        on_device = mesh.shard_batch(devices, batch)
         sums.append([_batch_sums(net, data, *subnet, on_device) for subnet in subnets])
     correct, loss, count = np.moveaxis(np.sum(jax.device_get(sums), axis=0), -1, 0)
     if not count.all():

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from ofa_jax import checkpoint
+from ofa_jax import checkpoint, mesh, processes
 from ofa_jax.config import Config
 from ofa_jax.data.sources import load_dataset
+from ofa_jax.data.transforms import normalize_images
 from ofa_jax.models import Network
 from ofa_jax.search.cost import macs, params
 from ofa_jax.space import Arch, SearchSpace
@@ -63,16 +65,19 @@ def extract_to(
         raise ValueError(f"{directory} exists: give another --name, or --overwrite to replace it")
 
     dataset = load_dataset(config.data)
-    images = calibration_images(config, dataset, resolution)
-    stats = calibrate(net, variables, arch, normalized(images, config.data))
-    calibrated = {"params": variables["params"], "batch_stats": stats}
+    devices = mesh.data_mesh(config.parallel.devices)
+    everywhere = mesh.replicate(devices, variables)
+    images = calibration_images(config, dataset, devices, resolution)
+    stats = calibrate(net, everywhere, arch, normalized(images, config.data, devices))
+    calibrated = {"params": variables["params"], "batch_stats": jax.device_get(stats)}
     subnet, sub_variables = extract(space, calibrated, arch)
-    batches = evaluation_batches(config, dataset, "test", resolution)
+    batches = evaluation_batches(config, dataset, devices, "test", resolution)
     first = next(batches)
-    (sample,) = normalized([first["image"]], config.data)
+    sample = normalize_images(jnp.asarray(first["image"]), config.data.mean, config.data.std)
     difference = check_equal(net, calibrated, arch, subnet, sub_variables, sample)
     every_batch = itertools.chain([first], batches)
-    (figures,) = measure(subnet, [(sub_variables, None)], every_batch, config.data)
+    on_devices = [(mesh.replicate(devices, sub_variables), None)]
+    (figures,) = measure(subnet, on_devices, every_batch, config.data, devices)
     card: dict[str, Any] = {
         "name": directory.name,
         "space": space.name,
@@ -91,12 +96,12 @@ def extract_to(
             "std": list(config.data.std),
             "layout": "NHWC float32",
         },
-        "calibration_images": sum(len(i) for i in images),
+        "calibration_images": sum(len(i) for i in images) * mesh.shard(devices)[1],
         "largest_difference_from_supernet": difference,
         "source": {"run": workdir.name, "dataset": config.data.name, "seed": config.seed},
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    write_subnet(directory, space, sub_variables, card)
+    processes.from_first(lambda: write_subnet(directory, space, sub_variables, card))
     print(
         f"subnet {directory.name}: top-1 {card['test']['top1']:.2%} on test,"
         f" {card['macs'] / 1e6:.2f}M MACs, {card['params'] / 1e6:.3f}M params,"
@@ -179,7 +184,7 @@ def write_subnet(directory: Path, space: SearchSpace, variables: Any, card: dict
 def extract_corners(config: Config, workdir: Path) -> None:
     """Extracts the subnets that the config names, except those that are there already."""
     for name in config.extract.archs:
-        if (workdir / "subnets" / name).exists():
+        if processes.from_first((workdir / "subnets" / name).exists):
             print(f"subnet {name} is there: {workdir / 'subnets' / name}")
         else:
             extract_to(config, workdir, name)

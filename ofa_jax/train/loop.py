@@ -3,15 +3,15 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
-from ofa_jax import checkpoint, mesh
+from ofa_jax import checkpoint, mesh, processes
 from ofa_jax.config import Config
 from ofa_jax.data.pipeline import train_batches
 from ofa_jax.data.sources import Dataset, load_dataset
@@ -21,9 +21,9 @@ from ofa_jax.spaces import space_to_dict
 from ofa_jax.subnets.evaluate import evaluate_grid
 from ofa_jax.train.feed import Feed
 from ofa_jax.train.phases import Phase, phase_data
-from ofa_jax.train.preemption import Preempted, stop_requests
+from ofa_jax.train.preemption import Preempted, StopRequests, stop_requests
 from ofa_jax.train.sort_width import sort_width
-from ofa_jax.train.step import TrainState, init_state, train_step
+from ofa_jax.train.step import TrainState, init_state, state_shardings, train_step
 from ofa_jax.workdir import claim
 
 Tree = Any
@@ -53,7 +53,7 @@ class Run(NamedTuple):
     net: Network
     devices: Mesh
     legs: list[Leg]
-    stop_asked: Callable[[], bool] = lambda: False
+    stop: StopRequests
 
 
 class Saved(NamedTuple):
@@ -77,37 +77,38 @@ def train(config: Config, workdir: Path) -> None:
       FloatingPointError: the loss is not finite; the last good checkpoint is kept.
       Preempted: SIGTERM came; everything is saved.
     """
-    dataset = load_dataset(config.data)
+    with processes.together():
+        dataset = load_dataset(config.data)
+    processes.check_same("data", {config.data.name: str(dataset)})
+    devices = mesh.data_mesh(config.parallel.devices)
+    mesh.check_batch(devices, config.data.batch_size, config.parallel.micro_steps)
     legs = plan(config, len(dataset.train))
     newest, broken = find_checkpoint(workdir, legs)
-    if newest == (len(legs) - 1, legs[-1].end) and (workdir / "supernet").is_dir():
-        print(f"training is complete: {legs[-1].end} steps, {workdir / 'supernet'}")
+    done = newest.step if newest else 0
+    if done == legs[-1].end and processes.from_first((workdir / "supernet").is_dir):
+        print(f"training is complete: {done} steps, {workdir / 'supernet'}")
         return
     print(dataset, flush=True)
     net = build_supernet(config.search_space(len(dataset.class_names)))
-    devices = mesh.data_mesh(config.data.batch_size)
-    done = newest.step if newest else 0
-    shard = (jax.process_index(), jax.process_count())
-    batches = train_batches(dataset, config.data, config.seed, done, shard)
+    part = mesh.shard(devices)
+    batches = train_batches(dataset, config.data, config.seed, done, part)
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(batches))
-        stop_asked = stack.enter_context(stop_requests())
+        stop = stack.enter_context(stop_requests())
         # Only now: a config that does not fit its data leaves no trace.
         stack.enter_context(claim(workdir, config))
-        run = Run(config, workdir, dataset, net, devices, legs, stop_asked)
-        for saved in broken:
-            checkpoint.remove_step(workdir, legs[saved.leg].name, saved.step)
-        log = stack.enter_context(MetricsLog(workdir, done))
+        run = Run(config, workdir, dataset, net, devices, legs, stop)
+        processes.from_first(lambda: remove_checkpoints(run, broken))
+        log = stack.enter_context(MetricsLog(workdir if processes.is_first() else None, done))
         train_legs(run, newest, Feed(batches, devices), log)
-        if stop_asked():
+        if stop.asked:
             raise Preempted(f"stopped by SIGTERM; the supernet is in {workdir / 'supernet'}")
 
 
 def train_legs(run: Run, newest: Saved | None, feed: Feed, log: MetricsLog) -> None:
     """Trains from a checkpoint, or from fresh variables, to the end and writes `supernet/`."""
     legs, start = run.legs, 0
-    state = init_state(run.config, init_variables(run.net, run.config), 0)
-    state = mesh.replicate(run.devices, state)
+    state = init_state(run.config, run.devices, init_variables(run.net, run.config), 0)
     if newest is not None:
         name, step = legs[newest.leg].name, newest.step
         state = checkpoint.restore_step(run.workdir, name, step, state)
@@ -116,13 +117,13 @@ def train_legs(run: Run, newest: Saved | None, feed: Feed, log: MetricsLog) -> N
     programs: Programs = {}
     for index in range(start, len(legs)):
         state = train_leg(run, index, state, feed, programs, log)
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
     space = space_to_dict(run.net.space)
     description = {"space": space, "step": int(state.step), "seed": run.config.seed}
-    checkpoint.save_network(run.workdir / "supernet", variables, description)
+    directory = run.workdir / "supernet"
+    processes.from_first(lambda: checkpoint.save_network(directory, state.result, description))
     compiled = ", ".join(f"{r} px x {n} a step" for r, n in programs) or "nothing left to train"
     print(f"training step compiled {len(programs)} times: {compiled}")
-    print(f"supernet written to {run.workdir / 'supernet'}")
+    print(f"supernet written to {directory}")
 
 
 def plan(config: Config, images: int) -> list[Leg]:
@@ -138,9 +139,16 @@ def plan(config: Config, images: int) -> list[Leg]:
 def find_checkpoint(workdir: Path, legs: list[Leg]) -> tuple[Saved | None, list[Saved]]:
     """The run's newest whole checkpoint or None, and the broken ones behind it, each told.
 
+    The first process looks, and its answer is everybody's.
+
     Raises:
       ValueError: damaged ones, and none whole.
     """
+    newest, broken = processes.from_first(lambda: _look_for_checkpoint(workdir, legs))
+    return Saved(*newest) if newest else None, [Saved(*saved) for saved in broken]
+
+
+def _look_for_checkpoint(workdir: Path, legs: list[Leg]) -> tuple[Saved | None, list[Saved]]:
     broken: list[Saved] = []
     damage: ValueError | None = None
     for index in reversed(range(len(legs))):
@@ -162,6 +170,12 @@ def find_checkpoint(workdir: Path, legs: list[Leg]) -> tuple[Saved | None, list[
     return None, broken
 
 
+def remove_checkpoints(run: Run, broken: list[Saved]) -> None:
+    """Deletes broken checkpoints, so that their steps can be saved again."""
+    for saved in broken:
+        checkpoint.remove_step(run.workdir, run.legs[saved.leg].name, saved.step)
+
+
 def init_variables(net: Network, config: Config) -> Tree:
     """Freshly drawn variables of the supernet."""
     image = jnp.zeros((1, config.data.resolutions[0], config.data.resolutions[0], 3))
@@ -180,7 +194,7 @@ def train_leg(
     leg, batch_size = run.legs[index], run.config.data.batch_size
     if int(state.step) == leg.first and index > 0:
         state = begin_phase(run, leg, state)
-    teacher = mesh.replicate(run.devices, teacher_variables(run, index, state))
+    teacher = teacher_variables(run, index, state)
     data = phase_data(leg.phase, run.net.space, leg.first, len(run.dataset.train), batch_size)
     data = mesh.replicate(run.devices, data)
     after = sum(later.units for later in run.legs[index + 1 :])
@@ -192,6 +206,7 @@ def train_leg(
         for step in range(first + 1, leg.end + 1):
             batch = feed.take()
             program = compiled_step(run, programs, leg.phase.subnets, state, teacher, data, batch)
+            processes.hear(f"step {step} of phase {leg.name!r}")
             began = time.monotonic()
             state, metrics = program(state, teacher, data, batch)
             # The device is at this step already while the host loads the next batch and looks
@@ -200,7 +215,7 @@ def train_leg(
             if previous is not None:
                 record(run, leg, log, progress, *previous)
             previous = (step, metrics)
-            stop = run.stop_asked() and step < leg.end
+            stop = run.stop.at(step) and step < leg.end
             if stop or step == leg.end or (step - leg.first) % train_config.checkpoint_steps == 0:
                 record(run, leg, log, progress, *previous)  # never save what is not finite
                 previous = None
@@ -211,6 +226,7 @@ def train_leg(
             checkpoint.seal_saves(manager)
             stepping += time.monotonic() - began
         checkpoint.finish_saves(manager)
+    processes.hear("")
     seconds = progress.close()
     waited, skipped = feed.report()
     speed = {
@@ -235,21 +251,20 @@ def record(
 
 
 def begin_phase(run: Run, leg: Leg, state: TrainState) -> TrainState:
-    """The state a phase starts from: the last one's variables, widths sorted, fresh optimiser."""
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    """The state a phase starts from: the last one's result, widths sorted, fresh optimiser."""
+    variables = jax.device_get(state.result)
     if leg.phase.sort_width:
         variables = sort_width(run.net.space, variables, leg.phase)
-    return mesh.replicate(run.devices, init_state(run.config, variables, leg.first))
+    return init_state(run.config, run.devices, variables, leg.first)
 
 
 def teacher_variables(run: Run, index: int, like: TrainState) -> Tree:
     """The largest net as the first phase left it; zeros for a phase that has no teacher."""
     if not run.legs[index].phase.distill or run.config.distill.source != "teacher":
-        zeros = jax.tree.map(jnp.zeros_like, like)
-        return {"params": zeros.params, "batch_stats": zeros.batch_stats}
+        zeros = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), like.result)
+        return mesh.replicate(run.devices, zeros)
     first = run.legs[0]
-    trained = checkpoint.restore_step(run.workdir, first.name, first.end, like)
-    return {"params": trained.params, "batch_stats": trained.batch_stats}
+    return checkpoint.restore_step(run.workdir, first.name, first.end, like).result
 
 
 def compiled_step(
@@ -261,12 +276,19 @@ def compiled_step(
     """
     resolution = arguments[-1]["image"].shape[1]
     if (resolution, subnets) not in programs:
+        processes.hear("")
         started = time.monotonic()
 
         def step(state: TrainState, teacher: Tree, phase: Any, batch: Tree) -> Any:
-            return train_step(run.net, run.config, subnets, state, teacher, phase, batch)
+            return train_step(
+                run.net, run.config, subnets, run.devices, state, teacher, phase, batch
+            )
 
-        programs[resolution, subnets] = jax.jit(step, donate_argnums=0).lower(*arguments).compile()
+        shardings = state_shardings(run.config, run.devices, arguments[0])
+        jitted = jax.jit(
+            step, donate_argnums=0, out_shardings=(shardings, mesh.replicated(run.devices))
+        )
+        programs[resolution, subnets] = jitted.lower(*arguments).compile()
         print(
             f"compiled the training step: {resolution} px, {subnets} subnets a step,"
             f" {time.monotonic() - started:.0f} s",
@@ -290,9 +312,10 @@ def validate(
     run: Run, leg: Leg, state: TrainState, speed: dict[str, float], log: MetricsLog
 ) -> None:
     """Prints and logs the held-out accuracy of the phase's own corner subnets."""
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
     choices = leg.phase.choices(run.net.space)
-    rows = evaluate_grid(run.net, variables, run.config, run.dataset, "held_out", choices)
+    rows = evaluate_grid(
+        run.net, state.result, run.config, run.dataset, run.devices, "held_out", choices
+    )
     values = {f"top1/{row['name']}_{row['resolution']}": row["top1"] for row in rows}
     log.write(leg.end, values, leg.name, "held_out")
     worst, mean = min(row["top1"] for row in rows), sum(row["top1"] for row in rows) / len(rows)

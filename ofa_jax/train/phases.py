@@ -117,10 +117,10 @@ def learning_rate(phase: PhaseData, step: jax.Array) -> jax.Array:
     return jnp.where(done < warmup, rising, falling)
 
 
-def draw_archs(space: SearchSpace, phase: PhaseData, key: jax.Array, subnets: int) -> Arch:
-    """The archs of one step, stacked `[subnets, ...]`, drawn by the phase's rule."""
-    archs = jax.vmap(space.sample, (0, None))(jax.random.split(key, subnets), phase.choices)
-    if subnets == 1:
+def draw_archs(space: SearchSpace, phase: PhaseData, keys: jax.Array) -> Arch:
+    """The archs that train on the same images, `[subnets, ...]` as `keys`, by the phase's rule."""
+    archs = jax.vmap(space.sample, (0, None))(keys, phase.choices)
+    if len(keys) == 1:
         return archs
     ends = space_lib.stack([space.largest(phase.choices), space.smallest(phase.choices)])
     with_ends = jax.tree.map(lambda a, b: jnp.concatenate([b, a[2:]]), archs, ends)

@@ -1,7 +1,8 @@
 """One training step: draw subnets, distil each from the teacher, sum their gradients, update.
 
 The step is a pure function. What differs between phases enters as `PhaseData`, so one program
-per (resolution, subnets per step) serves the whole curriculum.
+per (resolution, subnets per step) serves the whole curriculum. Each device takes its part of the
+batch, in micro-steps; a part is trained on by subnets of its own, and parts are averaged.
 """
 
 import dataclasses
@@ -11,11 +12,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
+from ofa_jax import mesh
 from ofa_jax.config import Config
 from ofa_jax.data.transforms import normalize_images
 from ofa_jax.models import Network
-from ofa_jax.space import Arch
+from ofa_jax.space import Arch, SearchSpace
 from ofa_jax.train import losses
 from ofa_jax.train.phases import PhaseData, draw_archs, learning_rate
 
@@ -25,12 +29,22 @@ Tree = Any
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """Everything a step changes: the run's step, the variables and the optimiser's state."""
+    """Everything a step changes: the run's step, the variables, the optimiser's state, the average.
+
+    `ema` is the moving average of the parameters in this phase; None where there is none.
+    """
 
     step: jax.Array
     params: Tree
     batch_stats: Tree
     opt_state: Tree
+    ema: Tree | None = None
+
+    @property
+    def result(self) -> Tree:
+        """The variables that a phase leaves: its average where there is one."""
+        params = self.params if self.ema is None else self.ema
+        return {"params": params, "batch_stats": self.batch_stats}
 
 
 def optimizer(config: Config) -> optax.GradientTransformation:
@@ -51,27 +65,40 @@ def decayed(params: Tree) -> Tree:
     )
 
 
-def init_state(config: Config, variables: Tree, step: int) -> TrainState:
-    """The state at the start of a phase: given variables and a fresh optimiser."""
+def init_state(config: Config, devices: Mesh, variables: Tree, step: int) -> TrainState:
+    """The state at the start of a phase: given variables and a fresh optimiser, on the devices."""
     params, batch_stats = variables["params"], variables["batch_stats"]
-    return TrainState(jnp.int32(step), params, batch_stats, optimizer(config).init(params))
+    ema = jax.tree.map(jnp.copy, params) if config.train.ema else None
+    state = TrainState(jnp.int32(step), params, batch_stats, optimizer(config).init(params), ema)
+    return mesh.place(state, state_shardings(config, devices, state))
+
+
+def state_shardings(config: Config, devices: Mesh, state: TrainState) -> TrainState:
+    """Where each array of a state lies: on every device, or the optimiser's spread over them."""
+    everywhere = jax.tree.map(lambda _: mesh.replicated(devices), state)
+    if not config.parallel.shard_optimizer:
+        return everywhere
+    spread = jax.tree.map(functools.partial(mesh.spread, devices), state.opt_state)
+    return dataclasses.replace(everywhere, opt_state=spread)
 
 
 def train_step(
     net: Network,
     config: Config,
     subnets: int,
+    devices: Mesh,
     state: TrainState,
     teacher: Tree,
     phase: PhaseData,
     batch: dict[str, jax.Array],
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """Trains `subnets` freshly drawn subnets on one batch.
+    """Trains freshly drawn subnets on one batch, spread over the devices.
 
     Args:
       net: the supernet (static).
       config: the run's configuration (static).
-      subnets: how many to draw (static); gradients are summed, running statistics move in turn.
+      subnets: how many are drawn for each part of the batch (static).
+      devices: the mesh (static); each device has `config.parallel.micro_steps` parts.
       state: donated.
       teacher: the frozen variables of the largest net, unused where `phase.distill` is 0.
       phase: the phase as data.
@@ -82,15 +109,87 @@ def train_step(
     """
     # Every random number comes from the seed and the step, so a resumed run repeats none.
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+    parts = devices.size * config.parallel.micro_steps
+    split = P(mesh.AXIS)
+    gradient, batch_stats, loss, accuracy = jax.shard_map(
+        functools.partial(_device_gradient, net, config),
+        mesh=devices,
+        in_specs=(P(), P(), P(), split, split),
+        out_specs=P(),
+    )(
+        {"params": state.params, "batch_stats": state.batch_stats},
+        teacher,
+        phase.distill,
+        draw_parts(net.space, config, phase, key, subnets, parts),
+        batch,
+    )
+    updates, opt_state = optimizer(config).update(gradient, state.opt_state, state.params)
+    rate = learning_rate(phase, state.step)
+    params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
+    metrics = {
+        "loss": loss,
+        "accuracy": accuracy,
+        "gradient_norm": optax.tree.norm(gradient),
+        "learning_rate": rate,
+    }
+    ema = _average(config.train.ema, phase, state, params)
+    return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
+
+
+def draw_parts(
+    space: SearchSpace, config: Config, phase: PhaseData, key: jax.Array, subnets: int, parts: int
+) -> tuple[Arch, jax.Array]:
+    """The archs and dropout keys of a step, `[parts, subnets, ...]`."""
     arch_key, dropout_key = jax.random.split(key)
+    dropout_keys = jax.random.split(dropout_key, (parts, subnets))
+    draws = parts if config.parallel.subnets == "own" else 1
+    draw = functools.partial(draw_archs, space, phase)
+    archs = jax.vmap(draw)(jax.random.split(arch_key, (draws, subnets)))
+    return jax.tree.map(lambda a: jnp.broadcast_to(a, (parts, *a.shape[1:])), archs), dropout_keys
+
+
+def _device_gradient(
+    net: Network, config: Config, variables: Tree, teacher: Tree, distill: jax.Array,
+    drawn: tuple[Arch, jax.Array], batch: dict[str, jax.Array],
+) -> tuple[Tree, Tree, jax.Array, jax.Array]:  # fmt: skip
+    """One device's share of a step, then the mean over all of them.
+
+    Returns (gradient, running statistics, loss, accuracy), each a mean over the parts; gradients
+    are summed over the subnets of a part.
+    """
+    # As this device's own, so that nothing is summed over devices before the end.
+    variables, teacher = jax.lax.pcast((variables, teacher), mesh.AXIS, to="varying")
+    if config.parallel.statistics == "global":
+        net = net.clone(norm_axis=mesh.AXIS)
+    part_gradient = functools.partial(_part_gradient, net, config, variables, teacher, distill)
+    micro_steps = config.parallel.micro_steps
+    micro_batches = jax.tree.map(lambda a: a.reshape(micro_steps, -1, *a.shape[1:]), batch)
+
+    def add_part(total: Tree, part: Any) -> tuple[Tree, Any]:
+        gradient, batch_stats, loss, accuracy = part_gradient(*part)
+        return jax.tree.map(jnp.add, total, (gradient, batch_stats)), (loss, accuracy)
+
+    zero = jax.tree.map(jnp.zeros_like, (variables["params"], variables["batch_stats"]))
+    total, figures = jax.lax.scan(add_part, zero, (drawn, micro_batches))
+    means = (*jax.tree.map(lambda a: a / micro_steps, total), *(f.mean() for f in figures))
+    return jax.lax.pmean(means, mesh.AXIS)
+
+
+def _part_gradient(
+    net: Network, config: Config, variables: Tree, teacher: Tree, distill: jax.Array,
+    drawn: tuple[Arch, jax.Array], batch: dict[str, jax.Array],
+) -> tuple[Tree, Tree, jax.Array, jax.Array]:  # fmt: skip
+    """A part's gradient, summed over its subnets, its running statistics, loss and accuracy."""
     images = normalize_images(batch["image"], config.data.mean, config.data.std)
-    archs = draw_archs(net.space, phase, arch_key, subnets)
+    images = images.astype(config.train.dtype)
     if config.distill.source == "largest":
-        teacher = {"params": state.params, "batch_stats": state.batch_stats}
+        teacher = variables
     targets = jax.lax.cond(
-        phase.distill > 0,
+        distill > 0,
         functools.partial(_teacher_logits, net),
-        lambda _, images: jnp.zeros((images.shape[0], net.space.num_classes)),
+        lambda _, images: jnp.zeros_like(
+            images, shape=(images.shape[0], net.space.num_classes), dtype=jnp.float32
+        ),
         jax.lax.stop_gradient(teacher),
         images,
     )
@@ -108,34 +207,34 @@ def train_step(
             logits, batch["label"], config.train.label_smoothing
         )
         distilled = losses.DISTILLATIONS[config.distill.loss](logits, targets)
-        loss = phase.distill * distilled + labels_loss
         accuracy = (logits.argmax(-1) == batch["label"]).mean()
-        return loss, (new["batch_stats"], accuracy)
+        return distill * distilled + labels_loss, (new["batch_stats"], accuracy)
 
     def add_subnet(carry: Any, drawn: Any) -> Any:
         total, batch_stats = carry
         (loss, (batch_stats, accuracy)), gradient = jax.value_and_grad(subnet_loss, has_aux=True)(
-            state.params, batch_stats, *drawn
+            variables["params"], batch_stats, *drawn
         )
         return (jax.tree.map(jnp.add, total, gradient), batch_stats), (loss, accuracy)
 
-    zero = jax.tree.map(jnp.zeros_like, state.params)
+    zero = jax.tree.map(jnp.zeros_like, variables["params"])
     (gradient, batch_stats), (loss, accuracy) = jax.lax.scan(
-        add_subnet, (zero, state.batch_stats), (archs, jax.random.split(dropout_key, subnets))
+        add_subnet, (zero, variables["batch_stats"]), drawn
     )
-    updates, opt_state = optimizer(config).update(gradient, state.opt_state, state.params)
-    rate = learning_rate(phase, state.step)
-    params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
-    metrics = {
-        "loss": loss.mean(),
-        "accuracy": accuracy.mean(),
-        "gradient_norm": optax.tree.norm(gradient),
-        "learning_rate": rate,
-    }
-    return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
+    return gradient, batch_stats, loss.mean(), accuracy.mean()
 
 
 def _teacher_logits(net: Network, teacher: Tree, images: jax.Array) -> jax.Array:
     # Batch statistics, as the reference's teacher in train mode; no dropout key, so no dropout.
     logits, _ = net.apply(teacher, images, net.space.largest(), train=True, mutable=["batch_stats"])
     return logits
+
+
+def _average(decay: float, phase: PhaseData, state: TrainState, params: Tree) -> Tree | None:
+    """The moving average after a step; it forgets faster at a phase's start, to leave it behind."""
+    if state.ema is None:
+        return None
+    done = (state.step - phase.first_step).astype(jnp.float32)
+    return optax.incremental_update(
+        params, state.ema, 1 - jnp.minimum(decay, (1 + done) / (10 + done))
+    )
