@@ -1,9 +1,10 @@
 """Checkpoints and saved networks; the only file that imports orbax."""
 
+import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
 from ofa_jax.models import Network, build_subnet, build_supernet
-from ofa_jax.processes import is_first
+from ofa_jax.processes import is_first, several
 from ofa_jax.space import SearchSpace
 from ofa_jax.spaces import space_from_dict
 
@@ -22,12 +23,20 @@ SEAL = "sha256.json"
 # -- inside a run: state and metadata of one step -----------------------------------------------
 
 
-def open_phase(workdir: Path, phase: str, keep: int) -> ocp.CheckpointManager:
-    """The checkpoints of one phase, of which the newest `keep` stay; close it when done."""
+@contextlib.contextmanager
+def open_phase(workdir: Path, phase: str, keep: int) -> Iterator[ocp.CheckpointManager]:
+    """The checkpoints of one phase, of which the newest `keep` stay."""
     options = ocp.CheckpointManagerOptions(
         max_to_keep=keep, create=True, cleanup_tmp_directories=True
     )
-    return ocp.CheckpointManager(phase_directory(workdir, phase), options=options)
+    manager = ocp.CheckpointManager(phase_directory(workdir, phase), options=options)
+    try:
+        yield manager
+    except BaseException:
+        if not several():  # closing waits for all processes, and one may be lost
+            manager.close()
+        raise
+    manager.close()
 
 
 def phase_directory(workdir: Path, phase: str) -> Path:

@@ -30,8 +30,10 @@ def connect(coordinator: str = "", count: int = 0, index: int = -1, timeout: int
       index: which of them this one is.
       timeout: seconds to wait for the others.
 
+    Where they do not come in time, the process ends: nothing can be done alone.
+
     Raises:
-      ValueError: half of the arguments, or processes that do not come.
+      ValueError: half of the arguments, or an address that is none.
     """
     given = (bool(coordinator), count > 0, index >= 0)
     if count == 1 or not (any(given) or _in_cluster()):
@@ -43,17 +45,35 @@ def connect(coordinator: str = "", count: int = 0, index: int = -1, timeout: int
         )
     if any(given) and not index < count:
         raise ValueError(f"--process={index}: expected 0 to {count - 1}, as --processes={count}")
+    if coordinator and not coordinator.rpartition(":")[2].isdigit():
+        raise ValueError(f"--coordinator={coordinator!r}: expected HOST:PORT")
+    # JAX's own limit ends the process with pages of C++; this one comes first.
+    late = threading.Timer(timeout, _give_up, (coordinator, timeout))
+    late.daemon = True
+    late.start()
     try:
-        jax.distributed.initialize(
-            coordinator or None,
-            count or None,
-            index if index >= 0 else None,
-            initialization_timeout=timeout,
-        )
-    except RuntimeError as error:
-        where = f" of {count} at {coordinator}" if coordinator else ""
+        if all(given):
+            jax.distributed.initialize(
+                coordinator, count, index, initialization_timeout=timeout + 60
+            )
+        else:
+            jax.distributed.initialize(initialization_timeout=timeout + 60)
+    except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"the processes{where} did not meet in {timeout} s: {reason}") from error
+        raise ValueError(f"the processes of this run did not meet: {reason}") from error
+    finally:
+        late.cancel()
+
+
+def _give_up(coordinator: str, timeout: int) -> None:
+    where = f" at {coordinator}" if coordinator else ""
+    print(
+        f"error: the other processes of this run did not come{where} within {timeout} s: is each"
+        " of them started, and can it reach the first one?",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(LOST)
 
 
 def _in_cluster() -> bool:

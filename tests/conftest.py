@@ -6,7 +6,7 @@ from configs import digits_resnet
 from ofa_jax.config import from_dict
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_num_cpu_devices", 8)
 
 MBV3 = "ofa_mbv3_d234_e346_k357_w1.0"
 MBV3_WIDE = "ofa_mbv3_d234_e346_k357_w1.2"

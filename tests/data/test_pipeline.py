@@ -65,7 +65,7 @@ def test_stopped_after_any_batch_the_next_twenty_are_the_same(digits, first, sto
     expected = first[stopped : stopped + 20]
     for index in range(processes):
         found = take(digits, CONFIG, 20, start=stopped, shard=(index, processes))
-        rows = slice(index, None, processes)
+        rows = slice(index * 32 // processes, (index + 1) * 32 // processes)
         assert same(found, [{k: v[rows] for k, v in b.items()} for b in expected])
 
 
@@ -75,7 +75,7 @@ def test_the_same_with_two_workers(digits, first, stopped, processes):
     for index in range(processes):
         config = with_fields(workers=2)
         found = take(digits, config, 20, start=stopped, shard=(index, processes))
-        rows = slice(index, None, processes)
+        rows = slice(index * 32 // processes, (index + 1) * 32 // processes)
         assert same(found, [{k: v[rows] for k, v in b.items()} for b in expected])
 
 
@@ -107,13 +107,12 @@ def test_resolutions_are_drawn_evenly_the_same_on_every_process(digits):
         assert found == [draw_resolution(3, n, config.resolutions) for n in range(10)]
 
 
-def test_calibration_images_are_equal_batches_always_the_same(digits):
-    batches = pipeline.calibration_batches(digits, CONFIG, 24, 300, 128)
+def test_calibration_images_are_always_the_same(digits):
+    batches = pipeline.calibration_batches(digits, CONFIG, 24, 3, 100)
     assert [b.shape for b in batches] == [(100, 24, 24, 3)] * 3
-    again = pipeline.calibration_batches(digits, CONFIG, 24, 300, 128)
-    assert np.array_equal(batches, again)
-    everything = pipeline.calibration_batches(digits, CONFIG, 16, 2000, 200)
-    assert [len(b) for b in everything] == [179] * 7  # 1,253 of the 1,257 there are
+    assert np.array_equal(batches, pipeline.calibration_batches(digits, CONFIG, 24, 3, 100))
+    parts = [pipeline.calibration_batches(digits, CONFIG, 24, 3, 100, (i, 2)) for i in range(2)]
+    assert np.array_equal(batches, np.concatenate(parts, axis=1))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -128,6 +127,14 @@ def test_evaluation_sees_every_image_once_and_marks_padding(digits, workers):
         assert batches[index // 100]["label"][index % 100] == example["label"]
         image = resize_and_crop(example["image"].repeat(3, -1), 16, 1.0)
         np.testing.assert_array_equal(batches[index // 100]["image"][index % 100], image)
+
+
+def test_every_process_evaluates_its_part_of_as_many_batches(digits):
+    whole = list(pipeline.evaluation_batches(digits, "test", CONFIG, 16, 100))
+    for index in range(4):
+        parts = pipeline.evaluation_batches(digits, "test", CONFIG, 16, 100, (index, 4))
+        rows = slice(index * 25, index * 25 + 25)
+        assert same(list(parts), [{k: v[rows] for k, v in batch.items()} for batch in whole])
 
 
 class Damaged(ArraySource):

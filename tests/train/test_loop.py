@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from ofa_jax import checkpoint, mesh
 from ofa_jax.config import from_dict
 from ofa_jax.data.sources import load_dataset
 from ofa_jax.train import loop
+from ofa_jax.train.preemption import StopRequests
 from ofa_jax.train.sort_width import sort_width
 from ofa_jax.train.step import init_state
 
@@ -25,12 +28,12 @@ CONFIG = from_dict(
 def run(tmp_path):
     dataset = load_dataset(CONFIG.data)
     net, variables = random_variables(CONFIG.search_space(10))
-    devices = mesh.data_mesh(64, jax.devices()[:1])
+    devices = mesh.data_mesh(1)
     legs = loop.plan(CONFIG, len(dataset.train))
-    run = loop.Run(CONFIG, tmp_path, dataset, net, devices, legs)
-    state = init_state(CONFIG, variables, legs[0].end)
+    run = loop.Run(CONFIG, tmp_path, dataset, net, devices, legs, StopRequests())
+    state = init_state(CONFIG, devices, variables, legs[0].end)
     momentum = jax.tree.map(lambda a: a + 1 if a.ndim else a, state.opt_state)
-    state = loop.TrainState(state.step, state.params, state.batch_stats, momentum)
+    state = dataclasses.replace(state, opt_state=momentum)
     with checkpoint.open_phase(tmp_path, "full", 2) as manager:
         checkpoint.save_step(manager, legs[0].end, state, {})
         checkpoint.finish_saves(manager)

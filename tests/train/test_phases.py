@@ -33,7 +33,7 @@ def test_steps_count_the_warm_up():
 
 def test_random_draws_follow_the_phase(tiny):
     data = phase_data(Phase(kernels=(5, 7), expands=(6,), depths=(3,)), tiny, 0, 100, 10)
-    archs = draw_archs(tiny, data, jax.random.key(0), 40)
+    archs = draw_archs(tiny, data, jax.random.split(jax.random.key(0), 40))
     assert set(np.unique(archs.kernel)) == {1, 2}
     assert set(np.unique(archs.expand)) == set(np.unique(archs.depth)) == {2}
     assert len({tuple(np.asarray(k)) for k in archs.kernel}) > 35  # each on its own
@@ -42,7 +42,7 @@ def test_random_draws_follow_the_phase(tiny):
 def test_a_sandwich_has_both_ends_and_random_ones(tiny):
     phase = Phase(expands=(4, 6), subnets=4, draw="sandwich")
     data = phase_data(phase, tiny, 0, 100, 10)
-    archs = draw_archs(tiny, data, jax.random.key(0), 4)
+    archs = draw_archs(tiny, data, jax.random.split(jax.random.key(0), 4))
     choices = phase.choices(tiny)
     for i, expected in enumerate([tiny.largest(choices), tiny.smallest(choices)]):
         for leaf, end in zip(jax.tree.leaves(archs), jax.tree.leaves(expected), strict=True):
