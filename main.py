@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+import jax
 from absl import app, flags, logging
 from jax.errors import JaxRuntimeError
 from ml_collections import config_flags
@@ -20,11 +21,12 @@ from ofa_jax.subnets.evaluate import evaluate, evaluate_once
 from ofa_jax.subnets.save import extract_corners, extract_to
 from ofa_jax.train.loop import train
 from ofa_jax.train.preemption import Preempted
+from ofa_jax.train.profile import profile
 
 # Exit codes: what the user can mend, a lost process (sysexits' "unavailable"), SIGTERM (sysexits'
 # "try again") and Ctrl-C (the shell's).
 WRONG, LOST, PREEMPTED, INTERRUPTED = 2, processes.LOST, 75, 130
-MODES = ("all", "train", "evaluate", "extract")
+MODES = ("all", "profile", "train", "evaluate", "extract")
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file(
@@ -36,6 +38,7 @@ flags.DEFINE_string("arch", "", "--mode=extract: smallest, largest, a JSON objec
 flags.DEFINE_string("name", "", "--mode=extract: the subnet's directory name.")
 flags.DEFINE_integer("resolution", None, "--mode=extract: pixels.", lower_bound=1)
 flags.DEFINE_bool("overwrite", False, "--mode=extract: replace a subnet of that name.")
+flags.DEFINE_string("target", "", "--mode=profile: TPUs to compile for, such as v5e:2x2.")
 flags.DEFINE_string("coordinator", "", "Several processes: HOST:PORT of the first one.")
 flags.DEFINE_integer("processes", 0, "Several processes: how many.", lower_bound=0)
 flags.DEFINE_integer("process", -1, "Several processes: which one this is, from 0.")
@@ -44,6 +47,8 @@ flags.DEFINE_bool("traceback", False, "Show the traceback of an error.")
 
 def run(config: Config, workdir: Path) -> None:
     """Dispatches the mode."""
+    if FLAGS.mode == "profile":
+        profile(config, FLAGS.target)
     if FLAGS.mode in ("all", "train"):
         train(config, workdir)
     if FLAGS.mode == "all":
@@ -65,9 +70,11 @@ def main(_: list[str]) -> None:
     try:
         if FLAGS.mode not in MODES:
             raise ValueError(f"--mode={FLAGS.mode!r}: expected one of {', '.join(MODES)}")
-        if not FLAGS.workdir:
+        if not FLAGS.workdir and not (FLAGS.mode == "profile" and FLAGS.config):
             raise ValueError("--workdir is missing: for example --workdir=runs/digits")
-        workdir = Path(FLAGS.workdir)
+        workdir = Path(FLAGS.workdir or "runs")
+        if FLAGS.target:
+            jax.config.update("jax_platforms", "cpu")  # the TPUs are not here
         processes.connect(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
         if not processes.is_first():
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115

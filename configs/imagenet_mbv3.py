@@ -39,6 +39,7 @@ DATA = {
         "brightness": 32 / 255, "saturation": 0.5,
     },
     "center_crop": 0.875, "workers": 16, "threads": 1, "prefetch": 1,
+    "size": (1_271_167, 1000),  # for --mode=profile
 }  # fmt: skip
 PHASES = {
     "full": {  # the paper's; the reference has no script for it. The warm-up is ours.

@@ -111,6 +111,7 @@ class DataConfig:
     workers: int = 0
     threads: int = 2
     prefetch: int = 4
+    size: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _one_of("corrupt", self.corrupt, ("stop", "skip"))
@@ -118,6 +119,8 @@ class DataConfig:
             raise ValueError(f"center_crop={self.center_crop}: expected above 0, at most 1")
         if self.workers < 0:
             raise ValueError(f"workers={self.workers}: expected at least 0")
+        if self.size and (len(self.size) != 2 or self.size[0] < 1 or self.size[1] < 2):
+            raise ValueError(f"size={self.size}: expected (training images, classes), or nothing")
         for field in ("mean", "std"):
             if len(getattr(self, field)) != 3:
                 raise ValueError(f"{field}={getattr(self, field)}: expected 3 numbers")

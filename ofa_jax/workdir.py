@@ -20,6 +20,7 @@ OWN = ("data.data_dir", "data.prefetch", "data.threads", "data.workers")
 FREE = (
     *OWN,
     "data.corrupt",
+    "data.size",
     "parallel.devices",
     "parallel.micro_steps",
     "parallel.shard_optimizer",

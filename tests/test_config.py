@@ -16,7 +16,7 @@ from configs import (
 )
 from ofa_jax import workdir
 from ofa_jax.config import defaults, from_dict, to_dict
-from ofa_jax.train.loop import plan
+from ofa_jax.train.plan import plan
 
 PHASES = {"full": {"kernels": (7,), "expands": (6,), "depths": (3,), "distill": 0.0}}
 

@@ -20,28 +20,14 @@ from ofa_jax.models import Network, build_supernet
 from ofa_jax.spaces import space_to_dict
 from ofa_jax.subnets.evaluate import evaluate_grid
 from ofa_jax.train.feed import Feed
-from ofa_jax.train.phases import Phase, phase_data
+from ofa_jax.train.phases import phase_data
+from ofa_jax.train.plan import Leg, plan
 from ofa_jax.train.preemption import Preempted, StopRequests, stop_requests
 from ofa_jax.train.sort_width import sort_width
-from ofa_jax.train.step import TrainState, init_state, state_shardings, train_step
+from ofa_jax.train.step import TrainState, init_state, jit_step
 from ofa_jax.workdir import claim
 
 Tree = Any
-
-
-class Leg(NamedTuple):
-    """A phase's place in the run: steps `first` to `end`, numbered through the whole run."""
-
-    name: str
-    phase: Phase
-    first: int
-    end: int
-
-    @property
-    def units(self) -> float:
-        """The work in subnet passes (forward and backward); a teacher's forward is a third."""
-        per_step = self.phase.subnets + (1 / 3 if self.phase.distill else 0)
-        return per_step * (self.end - self.first)
 
 
 class Run(NamedTuple):
@@ -124,16 +110,6 @@ def train_legs(run: Run, newest: Saved | None, feed: Feed, log: MetricsLog) -> N
     compiled = ", ".join(f"{r} px x {n} a step" for r, n in programs) or "nothing left to train"
     print(f"training step compiled {len(programs)} times: {compiled}")
     print(f"supernet written to {directory}")
-
-
-def plan(config: Config, images: int) -> list[Leg]:
-    """The curriculum as steps, for so many training images."""
-    legs, first = [], 0
-    for name, phase in config.ordered_phases():
-        end = first + phase.steps(images, config.data.batch_size)
-        legs.append(Leg(name, phase, first, end))
-        first = end
-    return legs
 
 
 def find_checkpoint(workdir: Path, legs: list[Leg]) -> tuple[Saved | None, list[Saved]]:
@@ -278,16 +254,7 @@ def compiled_step(
     if (resolution, subnets) not in programs:
         processes.hear("")
         started = time.monotonic()
-
-        def step(state: TrainState, teacher: Tree, phase: Any, batch: Tree) -> Any:
-            return train_step(
-                run.net, run.config, subnets, run.devices, state, teacher, phase, batch
-            )
-
-        shardings = state_shardings(run.config, run.devices, arguments[0])
-        jitted = jax.jit(
-            step, donate_argnums=0, out_shardings=(shardings, mesh.replicated(run.devices))
-        )
+        jitted = jit_step(run.net, run.config, subnets, run.devices, arguments[0])
         programs[resolution, subnets] = jitted.lower(*arguments).compile()
         print(
             f"compiled the training step: {resolution} px, {subnets} subnets a step,"

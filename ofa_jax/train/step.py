@@ -66,11 +66,16 @@ def decayed(params: Tree) -> Tree:
 
 
 def init_state(config: Config, devices: Mesh, variables: Tree, step: int) -> TrainState:
-    """The state at the start of a phase: given variables and a fresh optimiser, on the devices."""
+    """The state at the start of a phase, `fresh_state`, on the devices."""
+    state = fresh_state(config, variables, step)
+    return mesh.place(state, state_shardings(config, devices, state))
+
+
+def fresh_state(config: Config, variables: Tree, step: int) -> TrainState:
+    """Given variables, a fresh optimiser and, where the config wants one, a fresh average."""
     params, batch_stats = variables["params"], variables["batch_stats"]
     ema = jax.tree.map(jnp.copy, params) if config.train.ema else None
-    state = TrainState(jnp.int32(step), params, batch_stats, optimizer(config).init(params), ema)
-    return mesh.place(state, state_shardings(config, devices, state))
+    return TrainState(jnp.int32(step), params, batch_stats, optimizer(config).init(params), ema)
 
 
 def state_shardings(config: Config, devices: Mesh, state: TrainState) -> TrainState:
@@ -80,6 +85,18 @@ def state_shardings(config: Config, devices: Mesh, state: TrainState) -> TrainSt
         return everywhere
     spread = jax.tree.map(functools.partial(mesh.spread, devices), state.opt_state)
     return dataclasses.replace(everywhere, opt_state=spread)
+
+
+def jit_step(
+    net: Network, config: Config, subnets: int, devices: Mesh, state: TrainState
+) -> jax.stages.Wrapped:
+    """`train_step` of state, teacher, phase and batch, for a state of these shapes."""
+
+    def step(state: TrainState, teacher: Tree, phase: PhaseData, batch: Any) -> Any:
+        return train_step(net, config, subnets, devices, state, teacher, phase, batch)
+
+    out_shardings = (state_shardings(config, devices, state), mesh.replicated(devices))
+    return jax.jit(step, donate_argnums=0, out_shardings=out_shardings)
 
 
 def train_step(

@@ -9,6 +9,7 @@ from ofa_jax import checkpoint, mesh
 from ofa_jax.config import from_dict
 from ofa_jax.data.sources import load_dataset
 from ofa_jax.train import loop
+from ofa_jax.train.plan import plan
 from ofa_jax.train.preemption import StopRequests
 from ofa_jax.train.sort_width import sort_width
 from ofa_jax.train.step import init_state
@@ -29,7 +30,7 @@ def run(tmp_path):
     dataset = load_dataset(CONFIG.data)
     net, variables = random_variables(CONFIG.search_space(10))
     devices = mesh.data_mesh(1)
-    legs = loop.plan(CONFIG, len(dataset.train))
+    legs = plan(CONFIG, len(dataset.train))
     run = loop.Run(CONFIG, tmp_path, dataset, net, devices, legs, StopRequests())
     state = init_state(CONFIG, devices, variables, legs[0].end)
     momentum = jax.tree.map(lambda a: a + 1 if a.ndim else a, state.opt_state)
@@ -41,7 +42,7 @@ def run(tmp_path):
 
 
 def test_the_plan_numbers_steps_through_the_run():
-    full, expand = loop.plan(CONFIG, images=1257)  # 19 steps of 64 an epoch
+    full, expand = plan(CONFIG, images=1257)  # 19 steps of 64 an epoch
     assert (full.first, full.end, full.units) == (0, 19, 19)
     assert (expand.first, expand.end) == (19, 57)
     assert expand.units == pytest.approx(38 * (2 + 1 / 3))
