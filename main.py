@@ -66,7 +66,8 @@ def run(config: Config, workdir: Path) -> None:
 
 def main(_: list[str]) -> None:
     if not FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # orbax tells every step of every save otherwise
+        # Orbax tells every step of every save otherwise, and pages where a line of ours says it.
+        logging.set_verbosity(logging.FATAL)
     try:
         if FLAGS.mode not in MODES:
             raise ValueError(f"--mode={FLAGS.mode!r}: expected one of {', '.join(MODES)}")

@@ -1,6 +1,7 @@
 """Checkpoints and saved networks; the only file that imports orbax."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import shutil
@@ -34,7 +35,8 @@ def open_phase(workdir: Path, phase: str, keep: int) -> Iterator[ocp.CheckpointM
         yield manager
     except BaseException:
         if not several():  # closing waits for all processes, and one may be lost
-            manager.close()
+            with contextlib.suppress(Exception):
+                manager.close()
         raise
     manager.close()
 
@@ -90,14 +92,15 @@ def save_step(
 def finish_saves(manager: ocp.CheckpointManager) -> None:
     """Waits until every save is on disk, and seals it with checksums; raises as `save_step`."""
     _written(manager, manager.wait_until_finished)
-    seal_saves(manager)
+    if is_first():
+        for step in manager.all_steps():
+            _written(manager, functools.partial(_seal, Path(manager.directory) / str(step)))
 
 
 def seal_saves(manager: ocp.CheckpointManager) -> None:
     """Seals what is on disk completely, without waiting; to be called between steps."""
-    if is_first() and not manager.is_saving_in_progress():
-        for step in manager.all_steps():
-            _seal(Path(manager.directory) / str(step))
+    if not manager.is_saving_in_progress():
+        finish_saves(manager)
 
 
 def _written(manager: ocp.CheckpointManager, write: Callable[[], Any]) -> None:
@@ -105,8 +108,11 @@ def _written(manager: ocp.CheckpointManager, write: Callable[[], Any]) -> None:
     try:
         write()
     except Exception as error:  # tensorstore, the system and orbax each raise their own
-        reason = " ".join(str(error).split())[:200]
-        raise OSError(f"a checkpoint in {manager.directory} was not written: {reason}") from error
+        reason = " ".join(str(error).split())[-200:]  # the cause comes last
+        raise OSError(
+            f"a checkpoint in {manager.directory} could not be written, those before it are whole:"
+            f" {reason}"
+        ) from error
 
 
 def restore_step(workdir: Path, phase: str, step: int, like: Tree) -> Tree:

@@ -5,15 +5,13 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 import stand_in
+from main_runs import SMOKE, run, start, wait_for
 from random_nets import identical
 
 import ofa_jax
@@ -22,22 +20,7 @@ from ofa_jax.data.pipeline import evaluation_batches
 from ofa_jax.data.sources import load_dataset
 from ofa_jax.data.transforms import normalize_images
 
-REPOSITORY = Path(__file__).parents[1]
 PHASES = ["full", "kernel", "depth1", "depth2", "expand1", "expand2"]
-
-
-def start(*flags):
-    command = [sys.executable, "main.py", *map(str, flags)]
-    return subprocess.Popen(
-        command, cwd=REPOSITORY, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-
-
-def run(*flags):
-    """Runs main.py; returns exit code, stdout and stderr."""
-    process = start(*flags)
-    out, error = process.communicate(timeout=400)
-    return process.returncode, out, error
 
 
 @pytest.fixture(scope="module")
@@ -191,9 +174,6 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     assert max(r["step"] for r in logged) == max(steps)
 
 
-SMOKE = "--config=configs/smoke.py"
-
-
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -297,12 +277,6 @@ def test_sigterm_saves_and_a_second_run_is_kept_out(tmp_path):
     assert f"resumed phase {stopped[1]!r} at step {stopped[2]} of 171" in out
     process.kill()
     process.communicate()
-
-
-def wait_for(process, path, lines):
-    while not path.exists() or path.read_text().count("\n") < lines:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
 
 
 def test_a_resnet_through_its_width_phases(tmp_path):

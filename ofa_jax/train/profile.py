@@ -108,7 +108,7 @@ def profile(config: Config, target: str = "") -> None:
     print_curriculum(setting, legs)
     kinds = sorted({step_kind(leg) for leg in legs})
     seconds = profile_target(setting, kinds) if target else profile_attached(setting, kinds)
-    print_hours(setting, legs, seconds)
+    print_hours(setting, legs, seconds, "the least" if target else "the measured")
 
 
 def _count(config: Config) -> tuple[int, int]:
@@ -388,15 +388,14 @@ def part_cost(
 # -- the end --------------------------------------------------------------------------------------
 
 
-def print_hours(setting: Setting, legs: Sequence[Leg], seconds: Seconds | None) -> None:
+def print_hours(setting: Setting, legs: Sequence[Leg], seconds: Seconds | None, which: str) -> None:
     """The hours of every phase, from the seconds of a step at the largest resolution."""
     if seconds is None:
-        print("\nhours: not known, as the step does not fit, or the chip's figures are not known")
+        print("\ntime: not known, as the step does not fit, or the chip's figures are not known")
         return
     sizes = np.asarray(setting.config.data.resolutions, float)
     share = float(np.mean(sizes**2) / np.max(sizes) ** 2)
-    how = "the measured step" if setting.chip is None else "the least time of a step"
-    print(f"\nhours by {how}, {share:.0%} of it at the mean of the resolutions")
+    print(f"\ntime by {which} of a step, {share:.0%} of it at the mean of the resolutions")
     total = 0.0
     for leg in legs:
         taken = (leg.end - leg.first) * seconds[step_kind(leg)] * share

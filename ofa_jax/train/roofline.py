@@ -22,13 +22,15 @@ class Chip(NamedTuple):
     links: float
 
 
+GIB = 2.0**30
+
 # By a part of the device's kind. TPUs: docs.cloud.google.com/tpu/docs, the page of each version
 # (links: half of the bidirectional figure). GPUs: NVIDIA's data sheets, dense, with NVLink.
 CHIPS = {
-    "TPU v4": Chip(275e12, 32e9, 1228e9, 300e9),
-    "TPU v5 lite": Chip(197e12, 16e9, 819e9, 200e9),
-    "TPU v5": Chip(459e12, 95e9, 2765e9, 600e9),
-    "TPU v6 lite": Chip(918e12, 32e9, 1640e9, 400e9),
+    "TPU v4": Chip(275e12, 32 * GIB, 1228e9, 300e9),
+    "TPU v5 lite": Chip(197e12, 16 * GIB, 819e9, 200e9),
+    "TPU v5": Chip(459e12, 95 * GIB, 2765e9, 600e9),
+    "TPU v6 lite": Chip(918e12, 32 * GIB, 1640e9, 400e9),
     "A100": Chip(312e12, 80e9, 2039e9, 300e9),
     "H100": Chip(989e12, 80e9, 3350e9, 450e9),
     "H200": Chip(989e12, 141e9, 4800e9, 450e9),

@@ -1,0 +1,46 @@
+"""main.py as a process of its own, as a user runs it."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[1]
+SMOKE = "--config=configs/smoke.py"
+# Programs are compiled once for all runs of the test session.
+CACHE = {
+    "JAX_COMPILATION_CACHE_DIR": str(Path(tempfile.gettempdir()) / f"compiled-{os.getppid()}"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+}
+
+
+def start(*flags, **environment):
+    """Starts main.py; environment variables by their names."""
+    return subprocess.Popen(
+        [sys.executable, "main.py", *map(str, flags)],
+        cwd=REPOSITORY,
+        env={**os.environ, **CACHE, **environment},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def finish(process, timeout=400):
+    """Waits for the end; returns exit code, stdout and stderr."""
+    out, error = process.communicate(timeout=timeout)
+    return process.returncode, out, error
+
+
+def run(*flags, **environment):
+    """Runs main.py; returns exit code, stdout and stderr."""
+    return finish(start(*flags, **environment))
+
+
+def wait_for(process, path, lines):
+    """Waits until a file has so many lines, while the process runs."""
+    while not path.exists() or path.read_text().count("\n") < lines:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)

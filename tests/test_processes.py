@@ -1,0 +1,182 @@
+"""Two real processes on loopback: one run, one result, and one end, whatever happens to one."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+
+import jax
+import pytest
+from main_runs import REPOSITORY, SMOKE, finish, run, start, wait_for
+from random_nets import identical
+
+import ofa_jax
+from ofa_jax import processes
+
+# Two phases: the teacher, and everything elastic from sorted widths on. 38 steps.
+SHORT = (
+    "--mode=train",
+    "--config.curriculum=('full','expand2')",
+    "--config.phases.full.epochs=1.0",
+    "--config.phases.full.warmup_epochs=0.0",
+)
+
+
+def start_pair(workdir, *flags, second=()):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    together = (SMOKE, f"--workdir={workdir}", f"--coordinator=localhost:{port}", "--processes=2")
+    each = ((), second)
+    return [start(*together, f"--process={i}", *SHORT, *flags, *each[i]) for i in range(2)]
+
+
+def test_two_processes_train_what_two_devices_do_whatever_happens_to_them(tmp_path):
+    """Stopped, killed and hung, each time restarted: the same bits as one undisturbed process."""
+    code, out, error = run(SMOKE, f"--workdir={tmp_path / 'one'}", *SHORT, JAX_NUM_CPU_DEVICES="2")
+    assert code == 0, error
+
+    workdir = tmp_path / "two"
+    often = "--config.train.checkpoint_steps=3"
+    first, second = start_pair(workdir, often)
+    wait_for(first, workdir / "metrics.jsonl", lines=5)
+    second.send_signal(signal.SIGTERM)  # to one of them
+    ends = [finish(first), finish(second)]
+    stopped = [
+        re.search(r"saved, phase 'full' at step (\d+): the same command", e[2]) for e in ends
+    ]
+    assert [end[0] for end in ends] == [75, 75], ends
+    assert all(stopped), ends
+    assert stopped[0][1] == stopped[1][1]
+
+    first, second = start_pair(workdir, often)
+    wait_for(first, workdir / "metrics.jsonl", lines=int(stopped[0][1]) + 3)
+    second.kill()
+    code, out, error = finish(first)
+    assert f"resumed phase 'full' at step {stopped[0][1]} of 38" in out
+    assert code == processes.LOST, error
+    assert "process 0 of 2: error: a process was lost, or the network: " in error
+    second.communicate()
+
+    first, second = start_pair(workdir, often, "--config.parallel.timeout=10")
+    wait_for(first, workdir / "metrics.jsonl", lines=19)
+    second.send_signal(signal.SIGSTOP)
+    code, out, error = finish(first)
+    assert code == processes.LOST, error
+    assert re.search(r"process 0 of 2: error: .* takes longer than parallel.timeout=10 s", error)
+    second.kill()
+    second.communicate()
+
+    first, second = start_pair(workdir)
+    (code, out, error), (code2, out2, error2) = finish(first), finish(second)
+    assert (code, code2) == (0, 0), error + error2
+    assert "resumed phase" in out
+    assert out2 == ""  # one of them speaks
+    _, _, expected = ofa_jax.load_supernet(tmp_path / "one/supernet")
+    _, _, found = ofa_jax.load_supernet(workdir / "supernet")
+    assert identical(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--config.seed=5", "differ in their config: seed is 0 in process 0, 5 in process 1"),
+        ("--config.phases.full.lr=-1.0", "lr=-1.0: expected a number of at least 0"),
+    ],
+)
+def test_different_configs_end_both(tmp_path, flag, message):
+    pair = start_pair(tmp_path / "run", second=(flag,))
+    code, _, error = finish(pair[1])
+    assert code == 2
+    assert message in error
+    if "differ" in message:
+        code, _, error = finish(pair[0])
+        assert code == 2
+        assert message in error
+    pair[0].kill()
+    pair[0].communicate()
+    assert not (tmp_path / "run").exists()
+
+
+CONNECT = """
+from ofa_jax import processes
+processes.connect("localhost:{port}", 2, {index}, timeout=2)
+"""
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_process_whose_peer_does_not_come_ends(index):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    code = CONNECT.format(port=port, index=index)
+    alone = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, text=True, capture_output=True, timeout=100
+    )
+    assert alone.returncode == processes.LOST
+    assert alone.stderr.startswith("error: the other processes of this run did not come at local")
+    assert len(alone.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("localhost:1", 2, -1), "--process=I go together"),
+        (("", 2, 0), "--process=I go together"),
+        (("localhost:1", 2, 2), "--process=2: expected 0 to 1"),
+        (("localhost", 2, 0), "--coordinator='localhost': expected HOST:PORT"),
+    ],
+)
+def test_wrong_addresses_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        processes.connect(*arguments)
+
+
+def test_one_process_needs_no_others(monkeypatch):
+    processes.connect()
+    processes.connect("", 1)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
+    processes.connect()
+    assert not processes.several()
+    assert processes.gather({"a": [1]}) == [{"a": [1]}]
+    assert processes.from_first(lambda: 3) == 3
+    processes.check_same("anything", {"a": 1})
+    with pytest.raises(OSError, match="mine"), processes.together():
+        raise OSError("mine")
+    assert jax.process_count() == 1
+
+
+SLURM = """
+from ofa_jax import processes
+processes.connect(timeout=60)
+print(processes.gather(7 * processes.jax.process_index()))
+try:
+    with processes.together():
+        if not processes.is_first():
+            raise ValueError("no data here")
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_slurm_tells_who_is_there():
+    job = {
+        "SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1",
+    }  # fmt: skip
+    tasks = [
+        subprocess.Popen(
+            [sys.executable, "-c", SLURM],
+            cwd=REPOSITORY,
+            env={**os.environ, **job, "SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for i in range(2)
+    ]
+    outs = [task.communicate(timeout=100) for task in tasks]
+    assert outs[0][0].splitlines() == ["[0, 7]", "process 1: no data here"], outs
+    assert outs[1][0].splitlines() == ["[0, 7]", "no data here"], outs
