@@ -71,6 +71,8 @@ def main(_: list[str]) -> None:
     try:
         if FLAGS.mode not in MODES:
             raise ValueError(f"--mode={FLAGS.mode!r}: expected one of {', '.join(MODES)}")
+        if FLAGS.target and FLAGS.mode != "profile":
+            raise ValueError(f"--target={FLAGS.target!r} is for --mode=profile")
         if not FLAGS.workdir and not (FLAGS.mode == "profile" and FLAGS.config):
             raise ValueError("--workdir is missing: for example --workdir=runs/digits")
         workdir = Path(FLAGS.workdir or "runs")
