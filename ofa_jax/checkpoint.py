@@ -83,10 +83,22 @@ def save_step(
       OSError: this save, or the one before, could not be written; those before are whole.
     """
     finish_saves(manager)
+    _check_room(Path(manager.directory), state)
     items = ocp.args.Composite(
         state=ocp.args.StandardSave(state), metadata=ocp.args.JsonSave(dict(metadata))
     )
     _written(manager, lambda: manager.save(step, args=items))
+
+
+def _check_room(directory: Path, state: Tree) -> None:
+    # Found by orbax, a full disk costs pages of tracebacks from threads of its own.
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise OSError(
+            f"no space left for a checkpoint in {directory}: {needed / 1e6:.1f} MB are needed,"
+            f" {free / 1e6:.1f} MB free; those before it are whole"
+        )
 
 
 def finish_saves(manager: ocp.CheckpointManager) -> None:

@@ -1,5 +1,6 @@
 """What a run tells: JSON lines and TensorBoard for machines, a progress bar for people."""
 
+import contextlib
 import json
 import sys
 import time
@@ -8,7 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TextIO, TypeVar
 
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tqdm import tqdm
 
 from ofa_jax.processes import hear, is_first
@@ -28,33 +31,50 @@ class MetricsLog:
         self._file: TextIO | None = None
         if workdir is None:
             return
-        path = workdir / "metrics.jsonl"
+        self._path = workdir / "metrics.jsonl"
         kept = []
-        if path.exists():
-            kept = [line for line in path.read_text().splitlines(True) if _logged_by(line, step)]
-        temporary = path.with_name(".metrics.jsonl.tmp")
+        if self._path.exists():
+            lines = self._path.read_text().splitlines(True)
+            kept = [line for line in lines if _logged_by(line, step)]
+        temporary = workdir / ".metrics.jsonl.tmp"
         temporary.write_text("".join(kept))
-        temporary.replace(path)
-        self._file = path.open("a")
-        self._board = SummaryWriter(str(workdir / "tb"), purge_step=step + 1)
+        temporary.replace(self._path)
+        self._file = self._path.open("a")
+        # Not `SummaryWriter`: its thread dies of a full disk, and then it waits for ever.
+        (workdir / "tb").mkdir(exist_ok=True)
+        self._board = EventsWriter(str(workdir / "tb" / "events"))
+        restarted = SessionLog(status=SessionLog.START)
+        self._board.write_event(Event(wall_time=time.time(), step=step + 1, session_log=restarted))
 
     def write(self, step: int, values: Mapping[str, float], phase: str, group: str) -> None:
-        """Logs `values` of one step under `group`, such as "train" or "held_out"."""
+        """Logs `values` of one step under `group`, such as "train" or "held_out".
+
+        Raises:
+          OSError: they could not be written.
+        """
         if self._file is None:
             return
-        record = {"step": step, "phase": phase, "group": group, "time": time.time(), **values}
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(f"{group}/{name}", value, step)
+        now = time.time()
+        record = {"step": step, "phase": phase, "group": group, "time": now, **values}
+        scalars = [summary.scalar(f"{group}/{name}", value) for name, value in values.items()]
+        try:
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
+            for scalar in scalars:
+                self._board.write_event(Event(wall_time=now, step=step, summary=scalar))
+            self._board.flush()
+        except OSError as error:
+            raise OSError(f"{self._path} could not be written: {error.strerror}") from error
 
     def __enter__(self) -> "MetricsLog":
         return self
 
     def __exit__(self, kind: type | None, error: object, trace: TracebackType | None) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._board.close()
+        # What could not be written cannot be at the end either: the first error is told.
+        with contextlib.suppress(*(OSError,) * (kind is not None)):
+            if self._file is not None:
+                self._file.close()
+                self._board.close()
 
 
 def _logged_by(line: str, step: int) -> bool:

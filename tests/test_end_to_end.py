@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import time
 
 import jax
@@ -186,7 +187,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         ),
         (
             (SMOKE, "--mode=serach"),
-            "--mode='serach': expected one of all, train, evaluate, extract",
+            "--mode='serach': expected one of all, profile, train, evaluate, extract",
         ),
         (
             (SMOKE, "--config.space.name=ofa_x"),
@@ -204,6 +205,18 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         ),
         ((SMOKE, "--config.space.num_classes=7"), "space.num_classes=7: digits has 10 classes"),
         ((SMOKE, "--mode=evaluate"), "no checkpoint at"),
+        ((SMOKE, "--config.parallel.devices=64"), "parallel.devices=64: there are 1 devices"),
+        (
+            (SMOKE, "--config.data.batch_size=63", "--config.parallel.micro_steps=2"),
+            "data.batch_size=63: expected a multiple of the 1 devices times parallel.micro_steps=2",
+        ),
+        (
+            (SMOKE, "--config.parallel.statistics=global"),
+            "parallel.statistics='global' needs subnets='same'",
+        ),
+        ((SMOKE, "--config.train.dtype=float16"), "train.dtype='float16': expected one of float32"),
+        ((SMOKE, "--target=v5e:2x2"), "--target='v5e:2x2' is for --mode=profile"),
+        ((SMOKE, "--processes=2"), "--process=I go together"),
         ((), "does not exist: give --config"),
     ],
 )
@@ -259,7 +272,10 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_used(smoke, tmp_path):
 
 
 def test_sigterm_saves_and_a_second_run_is_kept_out(tmp_path):
-    flags = (SMOKE, f"--workdir={tmp_path}", "--mode=train", "--config.train.checkpoint_steps=1000")
+    flags = (
+        SMOKE, f"--workdir={tmp_path}", "--mode=train", "--config.train.checkpoint_steps=1000",
+        "--config.train.dtype=bfloat16", "--config.train.ema=0.9",
+    )  # fmt: skip
     process = start(*flags)
     wait_for(process, tmp_path / "metrics.jsonl", lines=3)
     code, _, error = run(*flags)
@@ -277,6 +293,45 @@ def test_sigterm_saves_and_a_second_run_is_kept_out(tmp_path):
     assert f"resumed phase {stopped[1]!r} at step {stopped[2]} of 171" in out
     process.kill()
     process.communicate()
+
+
+def test_a_workdir_that_cannot_be_written_is_named():
+    code, _, error = run(SMOKE, "--workdir=/proc/ofa_jax")
+    assert code == 2
+    assert error.startswith("error: workdir /proc/ofa_jax cannot be written: ")
+    assert len(error.splitlines()) == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system with room for two checkpoints of configs/smoke.py."""
+    command = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(tmp_path)]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("no file system may be mounted here")
+    yield tmp_path
+    subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
+
+
+def test_a_full_disk_stops_the_run_and_the_last_checkpoint_is_whole(small_disk):
+    flags = (SMOKE, f"--workdir={small_disk / 'run'}", "--mode=train")
+    code, _, error = run(*flags)
+    assert code == 2
+    assert len(error.splitlines()) == 1, error
+    assert re.search(
+        r"no space left for a checkpoint in .*/run/checkpoints/full: [\d.]+ MB are needed,"
+        r" [\d.]+ MB free; those before it are whole",
+        error,
+    )
+    remount = ["mount", "-o", "remount,size=99m", str(small_disk)]
+    subprocess.run(remount, check=True)
+    process = start(*flags)
+    out = ""
+    while "resumed" not in out and process.poll() is None:
+        out = process.stdout.readline()
+    process.kill()
+    process.communicate()
+    resumed = int(re.search(r"resumed phase 'full' at step (\d+)", out)[1])
+    assert resumed in (10, 20, 30)
 
 
 def test_a_resnet_through_its_width_phases(tmp_path):

@@ -29,6 +29,12 @@ def config(train=(), **parallel):
     return from_dict(values)
 
 
+@functools.cache
+def setting(train=(), **parallel):
+    """One setting for all tests that use it: compiling takes most of their time."""
+    return Setting(config(train, **parallel))
+
+
 class Setting:
     """A config's net, teacher and compiled step, on the first devices there are."""
 
@@ -69,9 +75,9 @@ SAME = {"subnets": "same", "statistics": "global"}
 
 
 def test_eight_devices_equal_one_with_the_same_subnets_and_global_statistics():
-    one = Setting(config(**SAME))
+    one = setting(**SAME)
     expected, losses = one.run(one.start())
-    eight = Setting(config(devices=8, **SAME))
+    eight = setting(devices=8, **SAME)
     found, their_losses = eight.run(eight.start())
     assert len(jax.tree.leaves(found.params)[0].sharding.device_set) == 8
     check_same_state(found, expected)
@@ -80,7 +86,7 @@ def test_eight_devices_equal_one_with_the_same_subnets_and_global_statistics():
 
 
 def test_own_subnets_equal_a_plain_loop_over_the_devices_archs():
-    four = Setting(config(devices=4))
+    four = setting(devices=4)
     found, (loss,) = four.run(four.start(), steps=1)
     key = jax.random.fold_in(jax.random.key(0), 0)
     archs, _ = draw_parts(four.space, four.config, four.phase, key, 2, 4)
@@ -107,9 +113,9 @@ def test_own_subnets_equal_a_plain_loop_over_the_devices_archs():
     np.testing.assert_allclose(loss, np.mean(every_loss), rtol=1e-5)
 
 
-def plain_loop(setting):
+def plain_loop(four):
     """A function of archs and images: gradients summed over subnets, as one would write it."""
-    data, net = setting.config.data, setting.net
+    data, net = four.config.data, four.net
     teach = jax.jit(
         functools.partial(net.apply, train=True, mutable=["batch_stats"]), compiler_options=QUICKLY
     )
@@ -124,12 +130,12 @@ def plain_loop(setting):
 
     def part_gradient(archs, part):
         images = normalize_images(jnp.asarray(part["image"]), data.mean, data.std)
-        targets, _ = teach(setting.teacher, images, setting.space.largest())
-        stats, gradients, losses = setting.variables["batch_stats"], [], []
+        targets, _ = teach(four.teacher, images, four.space.largest())
+        stats, gradients, losses = four.variables["batch_stats"], [], []
         for i in range(2):
             arch = jax.tree.map(lambda a, i=i: a[i], archs)
             (loss, stats), gradient = subnet_loss(
-                setting.variables["params"], stats, arch, images, part["label"], targets
+                four.variables["params"], stats, arch, images, part["label"], targets
             )
             gradients.append(gradient)
             losses.append(float(loss))
@@ -139,9 +145,9 @@ def plain_loop(setting):
 
 
 def test_devices_and_micro_steps_are_the_same_and_a_run_may_change_them(tmp_path):
-    four = Setting(config(devices=4))
+    four = setting(devices=4)
     expected, losses = four.run(four.start())
-    one = Setting(config(devices=1, micro_steps=4))
+    one = setting(devices=1, micro_steps=4)
     found, their_losses = one.run(one.start())
     check_same_state(found, expected)
     np.testing.assert_allclose(their_losses, losses, rtol=1e-5)
@@ -159,7 +165,7 @@ def test_devices_and_micro_steps_are_the_same_and_a_run_may_change_them(tmp_path
 
 def test_another_order_of_sums_differs_by_rounding():
     """Two devices with two micro-steps add the four parts in pairs: the documented tolerance."""
-    four, two = Setting(config(devices=4)), Setting(config(devices=2, micro_steps=2))
+    four, two = setting(devices=4), setting(devices=2, micro_steps=2)
     expected, _ = four.run(four.start(), steps=1)
     found, _ = two.run(two.start(), steps=1)
     check_same_state(found, expected, 1e-6)
@@ -169,9 +175,9 @@ def test_another_order_of_sums_differs_by_rounding():
 
 
 def test_a_spread_optimiser_computes_the_same_with_less(tmp_path):
-    copied = Setting(config(devices=4))
+    copied = setting(devices=4)
     expected, _ = copied.run(copied.start(), steps=2)
-    spread = Setting(config(devices=4, shard_optimizer=True))
+    spread = setting(devices=4, shard_optimizer=True)
     found, _ = spread.run(spread.start(), steps=2)
     check_same_state(found, expected)
 
@@ -190,15 +196,15 @@ def test_a_spread_optimiser_computes_the_same_with_less(tmp_path):
 def test_subnets_are_own_or_the_same():
     key = jax.random.key(5)
     for subnets, different in (("own", 6), ("same", 1)):
-        setting = Setting(config(devices=2, subnets=subnets))
-        archs, keys = draw_parts(setting.space, setting.config, setting.phase, key, 2, 6)
+        two = setting(devices=2, subnets=subnets)
+        archs, keys = draw_parts(two.space, two.config, two.phase, key, 2, 6)
         assert archs.kernel.shape == (6, 2, 6)
         assert len({tuple(np.ravel(a)) for a in np.asarray(archs.kernel)}) == different
         assert len({tuple(np.ravel(k)) for k in np.asarray(jax.random.key_data(keys))}) == 6
 
 
-def test_the_average_of_parameters_follows_its_formula():
-    plain, averaged = Setting(config()), Setting(config(train={"ema": 0.3}))
+def test_the_average_of_parameters_follows_its_formula(tmp_path):
+    plain, averaged = setting(), setting(train=(("ema", 0.3),))
     state, expected = averaged.start(), averaged.variables["params"]
     assert identical(state.result["params"], expected)
     for step in range(4):
@@ -207,6 +213,10 @@ def test_the_average_of_parameters_follows_its_formula():
         expected = jax.tree.map(lambda e, p, k=keep: k * e + (1 - k) * p, expected, state.params)
         assert largest_difference(state.ema, expected) < 1e-6
     assert state.result["params"] is state.ema
+    with checkpoint.open_phase(tmp_path, "expand2", 1) as manager:
+        checkpoint.save_step(manager, 4, state, {})
+        checkpoint.finish_saves(manager)
+    assert identical(checkpoint.restore_step(tmp_path, "expand2", 4, averaged.start()), state)
     unaveraged, _ = plain.run(plain.start(), steps=4)
     assert largest_difference(state.params, unaveraged.params) < 1e-6  # it only watches
     assert unaveraged.ema is None
@@ -214,7 +224,7 @@ def test_the_average_of_parameters_follows_its_formula():
 
 
 def test_bfloat16_computes_with_float32_parameters_statistics_and_losses():
-    full, half = Setting(config()), Setting(config(train={"dtype": "bfloat16"}))
+    full, half = setting(), setting(train=(("dtype", "bfloat16"),))
     expected, losses = full.run(full.start())
     found, their_losses = half.run(half.start())
     assert {leaf.dtype.name for leaf in jax.tree.leaves(found)} == {"float32", "int32"}
