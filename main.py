@@ -6,6 +6,7 @@ it stopped and does nothing where all is done.
 
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import NoReturn
 
@@ -32,7 +33,7 @@ FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file(
     "config", None, "Experiment, such as configs/digits.py; without it the workdir's own."
 )
-flags.DEFINE_string("workdir", None, "Directory of the run; made if it does not exist.")
+flags.DEFINE_string("workdir", "", "Directory of the run; made if it does not exist.")
 flags.DEFINE_string("mode", "all", f"What to do: {', '.join(MODES)}.")
 flags.DEFINE_string("arch", "", "--mode=extract: smallest, largest, a JSON object or a file.")
 flags.DEFINE_string("name", "", "--mode=extract: the subnet's directory name.")
@@ -69,35 +70,45 @@ def main(_: list[str]) -> None:
         # Orbax tells every step of every save otherwise, and pages where a line of ours says it.
         logging.set_verbosity(logging.FATAL)
     try:
-        if FLAGS.mode not in MODES:
-            raise ValueError(f"--mode={FLAGS.mode!r}: expected one of {', '.join(MODES)}")
-        if FLAGS.target and FLAGS.mode != "profile":
-            raise ValueError(f"--target={FLAGS.target!r} is for --mode=profile")
-        if not FLAGS.workdir and not (FLAGS.mode == "profile" and FLAGS.config):
-            raise ValueError("--workdir is missing: for example --workdir=runs/digits")
-        workdir = Path(FLAGS.workdir or "runs")
+        check_flags()
         if FLAGS.target:
             jax.config.update("jax_platforms", "cpu")  # the TPUs are not here
         processes.connect(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
         if not processes.is_first():
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-        if FLAGS.config is None:
-            config = workdir_lib.stored_config(workdir)
-        else:
-            config = from_dict(FLAGS.config.to_dict())
-            workdir_lib.check(workdir, config)
-        workdir_lib.check_processes(workdir, config)
+        workdir = Path(FLAGS.workdir)
+        config = read_config(workdir)
         with processes.watched(config.parallel.timeout):
+            workdir_lib.check_processes(workdir, config)
             run(config, workdir)
     except (ValueError, FloatingPointError, OSError) as error:
         fail(error)
-    except JaxRuntimeError as error:
-        fail_in_runtime(error)
     except Preempted as stop:
         print(f"{stop}: the same command goes on", file=sys.stderr)
         sys.exit(PREEMPTED)
     except KeyboardInterrupt:
         processes.end("interrupted: the same command goes on", INTERRUPTED)
+    except Exception as error:
+        fail_unexpectedly(error)
+
+
+def check_flags() -> None:
+    if FLAGS.mode not in MODES:
+        raise ValueError(f"--mode={FLAGS.mode!r}: expected one of {', '.join(MODES)}")
+    if FLAGS.target and FLAGS.mode != "profile":
+        raise ValueError(f"--target={FLAGS.target!r} is for --mode=profile")
+    if not FLAGS.workdir and not (FLAGS.mode == "profile" and FLAGS.config):
+        raise ValueError("--workdir is missing: for example --workdir=runs/digits")
+
+
+def read_config(workdir: Path) -> Config:
+    """The config of the flags, or the workdir's own."""
+    if FLAGS.config is None:
+        return workdir_lib.stored_config(workdir)
+    config = from_dict(FLAGS.config.to_dict())
+    if FLAGS.workdir:
+        workdir_lib.check(workdir, config)
+    return config
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -111,13 +122,17 @@ def parse(argv: list[str]) -> list[str]:
         fail(error)
 
 
-def fail_in_runtime(error: JaxRuntimeError) -> NoReturn:
-    """Ends with what the runtime's errors most likely mean."""
-    if "RESOURCE_EXHAUSTED" in str(error):
+def fail_unexpectedly(error: Exception) -> NoReturn:
+    """Ends with what the runtime's errors most likely mean; others keep their traceback."""
+    of_runtime = isinstance(error, JaxRuntimeError)
+    if of_runtime and "RESOURCE_EXHAUSTED" in str(error):
         fail(f"out of memory; more parallel.micro_steps need less: {error}")
     if not processes.several():
         raise error
-    fail(f"a process was lost, or the network: {error}", LOST)
+    if of_runtime:
+        fail(f"a process was lost, or the network: {error}", LOST)
+    traceback.print_exception(error)
+    processes.end("error: this is a fault of the program", 1)
 
 
 def fail(error: Exception | str, code: int = WRONG) -> NoReturn:

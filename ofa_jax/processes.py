@@ -22,15 +22,14 @@ def connect(coordinator: str = "", count: int = 0, index: int = -1, timeout: int
     """Joins the run's other processes; to be called before anything else of JAX.
 
     With no argument the environment tells: a TPU slice of several hosts, SLURM's `srun` or Open
-    MPI. Nothing happens where it names no cluster, or `count` is 1.
+    MPI. Nothing happens where it names no cluster, or `count` is 1. Where the others do not come in
+    time this process ends, as nothing can be done alone.
 
     Args:
       coordinator: "host:port" of process 0.
       count: how many processes there are.
       index: which of them this one is.
       timeout: seconds to wait for the others.
-
-    Where they do not come in time, the process ends: nothing can be done alone.
 
     Raises:
       ValueError: half of the arguments, or an address that is none.
@@ -104,11 +103,13 @@ def gather(value: Any) -> list[Any]:
     """Every process's `value`, plain data as JSON has it, in order; waits for all of them."""
     if jax.process_count() == 1:
         return [value]
+    hear("waiting for the other processes")
     data = np.frombuffer(json.dumps(value).encode(), np.uint8)
     sizes = multihost_utils.process_allgather(np.int32(data.size))
     padded = np.zeros(sizes.max(), np.uint8)
     padded[: data.size] = data
     rows = multihost_utils.process_allgather(padded)
+    hear("")
     return [json.loads(row[:size].tobytes()) for row, size in zip(rows, sizes, strict=True)]
 
 
