@@ -1,4 +1,5 @@
 import jax
+import main_runs
 import pytest
 
 import ofa_jax
@@ -7,6 +8,7 @@ from ofa_jax.config import from_dict
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)
+main_runs.share_compiled()
 
 MBV3 = "ofa_mbv3_d234_e346_k357_w1.0"
 MBV3_WIDE = "ofa_mbv3_d234_e346_k357_w1.2"

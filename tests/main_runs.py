@@ -1,6 +1,8 @@
 """main.py as a process of its own, as a user runs it."""
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -9,19 +11,30 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
 SMOKE = "--config=configs/smoke.py"
-# Programs are compiled once for all runs of the test session.
-CACHE = {
-    "JAX_COMPILATION_CACHE_DIR": str(Path(tempfile.gettempdir()) / f"compiled-{os.getppid()}"),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-}
+
+
+def share_compiled():
+    """Has all runs of a test session, in all its workers, compile each program once.
+
+    To be called before workers start. Not kept for the next session: a killed run may leave half
+    of a file there.
+    """
+    if "OFA_JAX_COMPILED" not in os.environ:
+        directory = tempfile.mkdtemp(prefix="ofa_jax-compiled-")
+        atexit.register(shutil.rmtree, directory, ignore_errors=True)
+        os.environ["OFA_JAX_COMPILED"] = directory
 
 
 def start(*flags, **environment):
     """Starts main.py; environment variables by their names."""
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": os.environ["OFA_JAX_COMPILED"],
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     return subprocess.Popen(
         [sys.executable, "main.py", *map(str, flags)],
         cwd=REPOSITORY,
-        env={**os.environ, **CACHE, **environment},
+        env={**os.environ, **cache, **environment},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
