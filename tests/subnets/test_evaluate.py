@@ -1,7 +1,12 @@
 import numpy as np
+from random_nets import random_variables
 
 import ofa_jax
-from ofa_jax.subnets.evaluate import grid
+from configs import smoke
+from ofa_jax import mesh
+from ofa_jax.config import from_dict
+from ofa_jax.data.sources import load_dataset
+from ofa_jax.subnets.evaluate import calibration_images, evaluate_grid, grid
 
 
 def test_the_grid_has_the_corners_of_the_open_choices(tiny, small_resnet):
@@ -22,3 +27,22 @@ def test_the_grid_has_the_corners_of_the_open_choices(tiny, small_resnet):
     wide = grid(small_resnet, small_resnet.open_choices(widths=(0.75, 1.0)))
     np.testing.assert_array_equal(wide["d1-e0.25-w0.75"].width, [1] * 4)
     assert ofa_jax.params(small_resnet, wide["largest"]) > 100_000
+
+
+def test_four_devices_evaluate_what_one_does():
+    config = from_dict(smoke.get_config().to_dict())
+    net, variables = random_variables(config.search_space(10))
+    choices = net.space.open_choices((3,), (4,), (2,))
+    dataset, rows = load_dataset(config.data), []
+    for count in (1, 4):
+        devices = mesh.data_mesh(count)
+        everywhere = mesh.replicate(devices, variables)
+        rows += evaluate_grid(net, everywhere, config, dataset, devices, "held_out", choices)
+    one, four = rows
+    assert one["name"] == "d2-e4-k3"
+    assert four["top1"] == one["top1"]  # each of the 180 images once, padded to 200
+    np.testing.assert_allclose(four["loss"], one["loss"], rtol=1e-4)
+    # 400 images in two batches of 200; seven devices divide 196 of them.
+    for count, size in ((4, 200), (7, 196)):
+        batches = calibration_images(config, dataset, mesh.data_mesh(count), 16)
+        assert [len(batch) for batch in batches] == [size] * 2
