@@ -109,6 +109,10 @@ def test_a_first_phase_that_is_no_teacher_is_named():
         ({"phases": {"full": {"kernels": (9,)}}}, r"phases.full.kernels=\(9,\): .*\(3, 5, 7\)"),
         ({"phases": {"full": {"widths": (0.5,)}}}, r"phases.full.widths=\(0.5,\): .* \(\) only"),
         ({"space": {"name": "ofa_resnet50", "head": 8}}, "'head' is unknown to ofa_resnet50"),
+        ({"parallel": {"subnets": "all"}}, r"parallel.subnets='all': expected one of own, same"),
+        ({"parallel": {"micro_steps": 0}}, r"parallel.micro_steps=0: expected at least 1"),
+        ({"parallel": {"devices": -1}}, r"parallel.devices=-1: expected at least 0"),
+        ({"train": {"ema": 1.0}}, r"train.ema=1.0: expected at least 0, below 1"),
         ({"evaluate": {"split": "train"}}, r"evaluate.split='train': expected one of test"),
         ({"extract": {"archs": ("big",)}}, r"extract.archs='big': expected one of smallest"),
     ],
@@ -140,6 +144,20 @@ def test_a_workdir_belongs_to_one_config(tmp_path):
         workdir.claim(tmp_path / "file", make()),
     ):
         pass
+
+
+def test_a_run_goes_on_with_other_devices_and_after_an_upgrade(tmp_path):
+    config = {"phases": PHASES, "curriculum": ("full",)}
+    with workdir.claim(tmp_path, from_dict(config)):
+        pass
+    path = tmp_path / "config.json"
+    stored = json.loads(path.read_text())
+    del stored["parallel"]["subnets"]  # as a version wrote it that did not know the field
+    path.write_text(json.dumps(stored))
+    free = {"devices": 2, "micro_steps": 4, "shard_optimizer": True, "timeout": 9.0}
+    workdir.check(tmp_path, from_dict({**config, "parallel": free}))
+    with pytest.raises(ValueError, match="parallel.subnets is 'own' there, 'same' here"):
+        workdir.check(tmp_path, from_dict({**config, "parallel": {"subnets": "same"}}))
 
 
 def test_a_workdir_is_one_runs_at_a_time(tmp_path):

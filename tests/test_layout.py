@@ -23,8 +23,8 @@ ALLOWED = {
     "workdir": {"config", "checkpoint", "processes"},
     "subnets": {"space", "spaces", "elastic", "models", "search", "data", "config", "checkpoint",
                 "mesh", "metrics", "processes"},
-    "train": {"space", "spaces", "models", "subnets", "data", "config", "checkpoint", "mesh",
-              "metrics", "processes", "workdir"},
+    "train": {"space", "spaces", "models", "search", "subnets", "data", "config", "checkpoint",
+              "mesh", "metrics", "processes", "workdir"},
 }  # fmt: skip
 
 
