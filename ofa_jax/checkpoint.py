@@ -91,8 +91,9 @@ def save_step(
 
 
 def _check_room(directory: Path, state: Tree) -> None:
-    # Found by orbax, a full disk costs pages of tracebacks from threads of its own.
-    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    # Found by orbax, a full disk costs pages of tracebacks from threads of its own. It writes the
+    # state twice, by process and merged, before it drops the first.
+    needed = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise OSError(
