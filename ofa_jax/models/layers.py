@@ -325,7 +325,7 @@ def check_call(
     if images.ndim != 4 or images.shape[-1] != 3:
         raise ValueError(f"images have shape {images.shape}: expected [batch, height, width, 3]")
     if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ValueError(f"images are {images.dtype}: expected normalised floats")
+        raise ValueError(f"images are {images.dtype}: expected normalised float32 or bfloat16")
     if arch is None and any(block.elastic for block in blocks):
         raise ValueError("the supernet needs an arch: net.apply(variables, images, arch)")
     if arch is not None and blocks != space.blocks:
