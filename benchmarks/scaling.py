@@ -20,6 +20,7 @@ import numpy as np
 
 from ofa_jax.config import from_dict
 from ofa_jax.models import build_supernet
+from ofa_jax.train.profile import count
 from ofa_jax.train.programs import (
     MASKED,
     TEACHER,
@@ -43,7 +44,8 @@ def setting_for(config_name: str, target: str, images: int, resolution: int, dty
     values["data"].update(batch_size=images * devices.size, resolutions=(resolution,))
     values["train"].update(dtype=dtype)
     config = from_dict(values)
-    net = build_supernet(config.search_space(config.data.size[1]))
+    _, classes = config.data.size or count(config)
+    net = build_supernet(config.search_space(classes))
     return Setting(config, net, devices)
 
 
@@ -77,7 +79,7 @@ def main() -> None:
         assert chip is not None, f"no figures of {device.device_kind}"
         costs = costs or part_costs(setting)  # of one chip, so the same for every slice
         compiled = compile_step(setting, SUBNETS, step_arguments(setting))
-        count, summed = reduced_bytes(compiled.as_text())
+        all_reduces, summed = reduced_bytes(compiled.as_text())
         step = costs[MASKED].times(SUBNETS) + costs[TEACHER] + update_cost(setting)
         step = step._replace(reduced=summed)
         times = seconds(step, chip, chips)
@@ -86,7 +88,7 @@ def main() -> None:
             {
                 "target": target,
                 "chips": chips,
-                "all_reduces": count,
+                "all_reduces": all_reduces,
                 "counted_mb": 4 * sum(a.size for a in jax.tree.leaves(setting.variables)) / 1e6,
                 "summed_mb": summed / 1e6,
                 "passed_on_mb": 2 * summed * (chips - 1) / chips / 1e6,
