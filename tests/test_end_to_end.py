@@ -305,7 +305,7 @@ def test_a_workdir_that_cannot_be_written_is_named():
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system with room for two checkpoints of configs/smoke.py."""
-    command = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(tmp_path)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=3500k", "tmpfs", str(tmp_path)]
     if subprocess.run(command, capture_output=True).returncode:
         pytest.skip("no file system may be mounted here")
     yield tmp_path
