@@ -7,6 +7,7 @@ when the program is lowered, so compiling for another platform takes that platfo
 """
 
 import functools
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,11 @@ import jax.numpy as jnp
 from jax import lax
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+# Products that a pass of the depthwise filter gradient sums on CPU: fewer pass over the sum more
+# often, more no longer stay in the cache.
+TERMS = 32
+
+Taps = list[tuple[int, int]]
 
 # -- dense -----------------------------------------------------------------------------------------
 
@@ -173,63 +179,98 @@ def taps_conv(x: jax.Array, weight: jax.Array, stride: int) -> jax.Array:
 
     The sum is float32, as in XLA's own, whatever `x` is.
     """
-    k = weight.shape[0]
-    filters = weight.astype(jnp.float32).reshape(k * k, 1, 1, 1, -1)
-    windows = _windows(_pad_space(x, k // 2), k, stride)
-    taps = (w * f for w, f in zip(windows, filters, strict=True))
-    return functools.reduce(jnp.add, taps).astype(x.dtype)
+    size = weight.shape[0]
+    height, width = (-(-n // stride) for n in x.shape[1:3])
+    rows, columns = ([(tap, tap) for tap in _taps_inside(n, size, stride)] for n in x.shape[1:3])
+    padded = _pad_space(x, size // 2)
+    return _sum_of_taps(padded, weight, rows, columns, height, width, stride).astype(x.dtype)
 
 
 def _taps_gradients(
     x: jax.Array, weight: jax.Array, dy: jax.Array, stride: int
 ) -> tuple[jax.Array, jax.Array]:
-    k = weight.shape[0]
-    pad = k // 2
-    # Input gradient: spread dy over the stride's grid, then taps with the flipped filter.
-    height, width = x.shape[1:3]
-    after = [(n - 1) % stride for n in (height, width)]
-    spread = lax.pad(
-        dy,
-        jnp.zeros((), dy.dtype),
-        ((0, 0, 0), (0, after[0], stride - 1), (0, after[1], stride - 1), (0, 0, 0)),
-    )
-    dx = taps_conv(spread, weight[::-1, ::-1], stride=1)
-    padded = _pad_space(x, pad)
-    many_outputs = dy.shape[1] * dy.shape[2] >= 4 * k * k
-    filter_gradient = _filter_gradient_by_output if many_outputs else _filter_gradient_by_tap
-    gradient = filter_gradient(padded, dy.astype(jnp.float32), k, stride)
-    return dx, gradient.reshape(weight.shape).astype(weight.dtype)
+    dy = dy.astype(jnp.float32)
+    gradient = _filter_gradient(x, dy, weight.shape[0], stride)
+    return _input_gradient(x, weight, dy, stride), gradient.astype(weight.dtype)
 
 
-def _filter_gradient_by_tap(padded: jax.Array, dy: jax.Array, k: int, stride: int) -> jax.Array:
-    # One reduction over all outputs per tap; a scan, so that k * k of them compile as one.
+def _input_gradient(x: jax.Array, weight: jax.Array, dy: jax.Array, stride: int) -> jax.Array:
+    # The input pixels of a phase (row and column modulo the stride) all meet the same few taps: a
+    # stride-1 sum over dy for each phase, then the phases are interleaved. Spreading dy over the
+    # stride's grid instead would multiply by zeros, three of four times at stride 2.
+    size, (height, width) = weight.shape[0], dy.shape[1:3]
+    margin = size // 2 // stride + 1
+    padded = _pad_space(dy, margin)
+
+    def of_phase(row: int, column: int) -> jax.Array:
+        rows, columns = (
+            [(tap, margin + shift) for tap, shift in _taps_of_phase(n, size, stride, phase)]
+            for n, phase in ((height, row), (width, column))
+        )
+        return _sum_of_taps(padded, weight, rows, columns, height, width, 1)
+
+    phases = range(stride)
+    dx = jnp.stack([jnp.stack([of_phase(i, j) for j in phases], 3) for i in phases], 2)
+    dx = dx.reshape(x.shape[0], height * stride, width * stride, x.shape[-1])
+    return dx[:, : x.shape[1], : x.shape[2]].astype(x.dtype)
+
+
+def _filter_gradient(x: jax.Array, dy: jax.Array, size: int, stride: int) -> jax.Array:
+    # All taps grow together, in one pass that vectorises over channels without a reduction, by
+    # TERMS products at a time: the outputs of a row, or of a small image, for several images.
     batch, height, width, channels = dy.shape
-    span = (batch, stride * (height - 1) + 1, stride * (width - 1) + 1, channels)
+    rows = height if height * width <= TERMS else 1
+    most = max(TERMS // (rows * width), 1)
+    images = max(n for n in range(1, min(most, batch) + 1) if batch % n == 0)
+    padded = _pad_space(x, size // 2)
+    x_parts, dy_parts = (a.reshape(images, -1, *a.shape[1:]) for a in (padded, dy))
+    inside = [_taps_inside(n, size, stride) for n in x.shape[1:3]]
+    down, across = (slice(taps[0], taps[-1] + 1) for taps in inside)
 
-    def tap_gradient(offset: jax.Array) -> jax.Array:
-        window = lax.dynamic_slice(padded, (0, offset // k, offset % k, 0), span)
-        return (window[:, ::stride, ::stride] * dy).sum((0, 1, 2))
+    def of_rows(first: jax.Array | int) -> jax.Array:
+        x_rows = lax.dynamic_slice_in_dim(x_parts, first * stride, (rows - 1) * stride + size, 2)
+        dy_rows = lax.dynamic_slice_in_dim(dy_parts, first, rows, 2)
 
-    return lax.map(tap_gradient, jnp.arange(k * k))
+        def product(image: int, row: int, column: int) -> jax.Array:
+            window = x_rows[image][:, row * stride :, column * stride :][:, down, across]
+            return window * dy_rows[image][:, row : row + 1, column : column + 1]
+
+        terms = itertools.product(range(images), range(rows), range(width))
+        return functools.reduce(jnp.add, itertools.starmap(product, terms))
+
+    if rows == height:
+        total = of_rows(0)
+    else:
+        shape = (batch // images, *map(len, inside), channels)
+        zero = jnp.zeros_like(dy, shape=shape)
+        total = lax.fori_loop(0, height, lambda row, total: total + of_rows(row), zero)
+    margins = [(taps[0], size - 1 - taps[-1]) for taps in inside]
+    return jnp.pad(total.sum(0), (*margins, (0, 0)))[:, :, None]
 
 
-def _filter_gradient_by_output(padded: jax.Array, dy: jax.Array, k: int, stride: int) -> jax.Array:
-    # The other way round: all k * k taps grow together, one output column after the other, which
-    # vectorises over channels without a reduction: 5 times faster at 28 px, slower below 4 k^2
-    # outputs, where the [batch, k, k, channels] accumulator is larger than the image.
-    batch, height, width, channels = dy.shape
+def _sum_of_taps(
+    padded: jax.Array, weight: jax.Array, rows: Taps, columns: Taps, height: int, width: int,
+    stride: int,
+) -> jax.Array:  # fmt: skip
+    """Filter taps times shifted images, summed in float32; (tap, where its image starts)."""
+    filters = weight.astype(jnp.float32)[:, :, :, None, None]
+    total: jax.Array | float = 0.0
+    for (i, top), (j, left) in itertools.product(rows, columns):
+        total = total + _shifted(padded, top, left, height, width, stride) * filters[i, j]
+    return jnp.broadcast_to(total, (padded.shape[0], height, width, padded.shape[-1]))
 
-    def add_row(total: jax.Array, row: jax.Array) -> tuple[jax.Array, None]:
-        rows = lax.dynamic_slice_in_dim(padded, row * stride, k, axis=1)
-        dy_row = lax.dynamic_slice_in_dim(dy, row, 1, axis=1)
-        for column in range(width):
-            window = rows[:, :, column * stride : column * stride + k]
-            total = total + window * dy_row[:, :, column : column + 1]
-        return total, None
 
-    zero = jnp.zeros_like(dy, shape=(batch, k, k, channels))
-    total, _ = lax.scan(add_row, zero, jnp.arange(height))
-    return total.sum(0)
+def _taps_inside(length: int, size: int, stride: int) -> list[int]:
+    """The taps along an axis that meet the image somewhere: a 7x7 filter has one on one pixel."""
+    starts = [out * stride - size // 2 for out in range(-(-length // stride))]
+    return [tap for tap in range(size) if any(0 <= s + tap < length for s in starts)]
+
+
+def _taps_of_phase(outputs: int, size: int, stride: int, phase: int) -> Taps:
+    """(tap, shift of dy) along an axis for the inputs of a phase, where it meets an output."""
+    shifts = [(tap, phase + size // 2 - tap) for tap in range(size)]
+    whole = [(tap, shift // stride) for tap, shift in shifts if shift % stride == 0]
+    return [(tap, shift) for tap, shift in whole if abs(shift) < outputs]
 
 
 def _pad_space(x: jax.Array, pad: int, value: float = 0.0) -> jax.Array:
