@@ -134,6 +134,9 @@ class TrainConfig:
     are float32 in both. With an `ema` above 0, such as 0.9998, a phase leaves the moving average
     of its parameters: that is validated, goes on to the next phase, teaches and is saved.
 
+    A subnet's blocks are computed as `compute` says: "masks" (each at its largest), "branches"
+    (each as it is drawn) or "auto", by the backend (`models.best_compute`); also in evaluation.
+
     A checkpoint is written every `checkpoint_steps` steps and at the end of each phase; the
     newest `checkpoint_keep` of a phase are kept.
     """
@@ -142,12 +145,14 @@ class TrainConfig:
     weight_decay: float = 3e-5
     label_smoothing: float = 0.1
     dtype: str = "float32"
+    compute: str = "auto"
     ema: float = 0.0
     checkpoint_steps: int = 500
     checkpoint_keep: int = 2
 
     def __post_init__(self) -> None:
         _one_of("dtype", self.dtype, ("float32", "bfloat16"))
+        _one_of("compute", self.compute, ("auto", "masks", "branches"))
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema={self.ema}: expected at least 0, below 1")
 

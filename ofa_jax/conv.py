@@ -174,6 +174,7 @@ def _grouped_gradients(
     return vjp(dy)
 
 
+@functools.partial(jax.jit, static_argnames="stride")
 def taps_conv(x: jax.Array, weight: jax.Array, stride: int) -> jax.Array:
     """Depthwise convolution as a sum over shifted inputs; shapes as in `depthwise_conv`.
 
@@ -186,6 +187,7 @@ def taps_conv(x: jax.Array, weight: jax.Array, stride: int) -> jax.Array:
     return _sum_of_taps(padded, weight, rows, columns, height, width, stride).astype(x.dtype)
 
 
+@functools.partial(jax.jit, static_argnames="stride")
 def _taps_gradients(
     x: jax.Array, weight: jax.Array, dy: jax.Array, stride: int
 ) -> tuple[jax.Array, jax.Array]:
@@ -222,26 +224,29 @@ def _filter_gradient(x: jax.Array, dy: jax.Array, size: int, stride: int) -> jax
     rows = height if height * width <= TERMS else 1
     most = max(TERMS // (rows * width), 1)
     images = max(n for n in range(1, min(most, batch) + 1) if batch % n == 0)
-    padded = _pad_space(x, size // 2)
+    padded = _pad_space(x.astype(jnp.float32), size // 2)
     x_parts, dy_parts = (a.reshape(images, -1, *a.shape[1:]) for a in (padded, dy))
     inside = [_taps_inside(n, size, stride) for n in x.shape[1:3]]
-    down, across = (slice(taps[0], taps[-1] + 1) for taps in inside)
+    shape = (batch // images, *map(len, inside), channels)
+    corner = [taps[0] for taps in inside]
 
     def of_rows(first: jax.Array | int) -> jax.Array:
         x_rows = lax.dynamic_slice_in_dim(x_parts, first * stride, (rows - 1) * stride + size, 2)
         dy_rows = lax.dynamic_slice_in_dim(dy_parts, first, rows, 2)
+        x_images, dy_images = list(x_rows), list(dy_rows)
 
         def product(image: int, row: int, column: int) -> jax.Array:
-            window = x_rows[image][:, row * stride :, column * stride :][:, down, across]
-            return window * dy_rows[image][:, row : row + 1, column : column + 1]
+            starts = [row * stride + corner[0], column * stride + corner[1]]
+            window = _shifted(x_images[image], *starts, *shape[1:3], 1)
+            output = _shifted(dy_images[image], row, column, 1, 1, 1)
+            return lax.mul(window, lax.broadcast_in_dim(output, shape, range(4)))
 
         terms = itertools.product(range(images), range(rows), range(width))
-        return functools.reduce(jnp.add, itertools.starmap(product, terms))
+        return functools.reduce(lax.add, itertools.starmap(product, terms))
 
     if rows == height:
         total = of_rows(0)
     else:
-        shape = (batch // images, *map(len, inside), channels)
         zero = jnp.zeros_like(dy, shape=shape)
         total = lax.fori_loop(0, height, lambda row, total: total + of_rows(row), zero)
     margins = [(taps[0], size - 1 - taps[-1]) for taps in inside]
@@ -253,11 +258,18 @@ def _sum_of_taps(
     stride: int,
 ) -> jax.Array:  # fmt: skip
     """Filter taps times shifted images, summed in float32; (tap, where its image starts)."""
-    filters = weight.astype(jnp.float32)[:, :, :, None, None]
-    total: jax.Array | float = 0.0
-    for (i, top), (j, left) in itertools.product(rows, columns):
-        total = total + _shifted(padded, top, left, height, width, stride) * filters[i, j]
-    return jnp.broadcast_to(total, (padded.shape[0], height, width, padded.shape[-1]))
+    padded, filters = padded.astype(jnp.float32), weight.astype(jnp.float32)
+    filters = filters.reshape(1, *weight.shape[:2], -1)
+    shape = (padded.shape[0], height, width, padded.shape[-1])
+
+    def product(row: tuple[int, int], column: tuple[int, int]) -> jax.Array:
+        image = _shifted(padded, row[1], column[1], height, width, stride)
+        tap = _shifted(filters, row[0], column[0], 1, 1, 1)
+        return lax.mul(image, lax.broadcast_in_dim(tap, shape, range(4)))
+
+    # Plain `lax`: a net has thousands of these, and tracing `jnp` takes several times as long.
+    products = itertools.starmap(product, itertools.product(rows, columns))
+    return functools.reduce(lax.add, products, jnp.zeros_like(padded, shape=shape))
 
 
 def _taps_inside(length: int, size: int, stride: int) -> list[int]:
@@ -278,6 +290,6 @@ def _pad_space(x: jax.Array, pad: int, value: float = 0.0) -> jax.Array:
 
 
 def _shifted(x: jax.Array, i: int, j: int, height: int, width: int, stride: int) -> jax.Array:
-    rows = slice(i, i + stride * (height - 1) + 1, stride)
-    columns = slice(j, j + stride * (width - 1) + 1, stride)
-    return x[:, rows, columns]
+    ends = (i + stride * (height - 1) + 1, j + stride * (width - 1) + 1)
+    start, limit = (0, i, j, 0), (x.shape[0], *ends, x.shape[-1])
+    return lax.slice(x, start, limit, (1, stride, stride, 1))

@@ -5,6 +5,7 @@ adds zero. Everything here takes traced choices and keeps every shape.
 """
 
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -66,6 +67,19 @@ def elastic_kernel(
         small = transform_kernel(weight, matrices, kernels, size)
         framed.append(jnp.pad(small, ((margin, margin), (margin, margin), (0, 0), (0, 0))))
     return lax.select_n(index, *framed)
+
+
+# -- narrower arrays -----------------------------------------------------------------------------
+
+
+def leading(small: Any, array: Any) -> Any:
+    """The first entries of `array` along every axis, in the shape of `small`."""
+    return array[tuple(slice(n) for n in small.shape)]
+
+
+def grow(small: jax.Array, array: jax.Array) -> jax.Array:
+    """`array` with its first entries along every axis replaced by `small`: undoes `leading`."""
+    return lax.dynamic_update_slice(array, small, (0,) * array.ndim)
 
 
 # -- masked batch norm -----------------------------------------------------------------------------

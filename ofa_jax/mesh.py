@@ -32,6 +32,11 @@ def data_mesh(count: int = 0, devices: Sequence[jax.Device] | None = None) -> Me
     return Mesh(by_process[:, :each].reshape(-1), (AXIS,))
 
 
+def platform(devices: Mesh) -> str:
+    """What the devices are: "cpu", "gpu" or "tpu"."""
+    return devices.devices.flat[0].platform
+
+
 def check_batch(devices: Mesh, batch_size: int, micro_steps: int = 1) -> None:
     """Raises `ValueError` unless a batch divides by devices and their micro-steps."""
     if batch_size % (devices.size * micro_steps):

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ofa_jax import conv, elastic
+from ofa_jax.models.branches import drawn_depthwise
 from ofa_jax.space import Arch, SearchSpace
 from ofa_jax.spaces import Bottleneck, InvertedResidual, Stem
 
@@ -68,7 +69,7 @@ class BatchNorm(nn.Module):
         if self.is_mutable_collection("moments") and not self.is_initializing():
             self.put_variable("moments", "mean", batch_mean)
             self.put_variable("moments", "var", batch_var)
-            self.put_variable("moments", "active", active)
+            self.put_variable("moments", "active", active.astype(jnp.float32))
         if self.is_mutable_collection("batch_stats") and not self.is_initializing():
             count = x.size // channels * (jax.lax.axis_size(norm.axis) if norm.axis else 1)
             unbiased = batch_var * (count / max(count - 1, 1))
@@ -123,42 +124,48 @@ class Pointwise(nn.Module):
 
 
 class DepthwiseBN(nn.Module):
-    """Depthwise convolution with an elastic kernel size, then masked batch norm and `act`."""
+    """Depthwise convolution with an elastic kernel size, then masked batch norm and `act`.
+
+    `compute` is whether a small filter is a large one with zeros around, or runs at its own size.
+    """
 
     kernels: tuple[int, ...]
     stride: int
     act: str
     norm: Norm
+    compute: str = "masks"
 
     @nn.compact
     def __call__(
         self, x: jax.Array, kernel: jax.Array | None, mask: jax.Array | None, train: bool
     ) -> jax.Array:
-        largest = self.kernels[-1]
-        shape = (largest, largest, 1, x.shape[-1])
-        weight = DepthwiseWeight(self.kernels, shape, name="conv")(kernel)
-        x = conv.depthwise_conv(x, weight.astype(x.dtype), self.stride)
+        kernels, stride = self.kernels, self.stride
+        shape = (kernels[-1], kernels[-1], 1, x.shape[-1])
+        weight, matrices = DepthwiseWeight(kernels, shape, name="conv")()
+        if kernel is not None and len(kernels) > 1 and self.compute == "branches":
+            x = drawn_depthwise(x, weight, matrices, kernels, kernel, stride)
+        else:
+            if kernel is not None:
+                weight = elastic.elastic_kernel(weight, matrices, kernels, kernel)
+            x = conv.depthwise_conv(x, weight.astype(x.dtype), stride)
         x = BatchNorm(self.norm, name="bn")(x, mask, train)
         return ACTIVATIONS[self.act](x)
 
 
 class DepthwiseWeight(nn.Module):
-    """The depthwise filter and, where the kernel is elastic, its chain of transforms."""
+    """The largest depthwise filter, and the chain of transforms to the smaller ones."""
 
     kernels: tuple[int, ...]
     shape: tuple[int, int, int, int]
 
     @nn.compact
-    def __call__(self, kernel: jax.Array | None) -> jax.Array:
+    def __call__(self) -> tuple[jax.Array, dict[str, jax.Array]]:
         weight = self.param("kernel", he_fan_out, self.shape)
-        if len(self.kernels) == 1:
-            return weight
         matrices = {}
         for smaller, larger in itertools.pairwise(self.kernels):
             name = elastic.matrix_name(larger, smaller)
             matrices[name] = self.param(name, _identity, smaller * smaller)
-        assert kernel is not None
-        return elastic.elastic_kernel(weight, matrices, self.kernels, kernel)
+        return weight, matrices
 
 
 def _identity(_: Any, size: int) -> jax.Array:
@@ -195,6 +202,7 @@ class MBConv(nn.Module):
 
     block: InvertedResidual
     norm: Norm
+    compute: str = "masks"
 
     @nn.compact
     def __call__(
@@ -219,9 +227,10 @@ class MBConv(nn.Module):
             y = ConvBN(mid, act=block.act, norm=self.norm, name="inverted_bottleneck")(
                 y, mid_mask, train=train
             )
-        y = DepthwiseBN(block.kernels, block.stride, block.act, self.norm, name="depth_conv")(
-            y, kernel, mid_mask, train
+        depthwise = DepthwiseBN(
+            block.kernels, block.stride, block.act, self.norm, self.compute, name="depth_conv"
         )
+        y = depthwise(y, kernel, mid_mask, train)
         if squeeze:
             y = SqueezeExcite(squeeze, name="se")(y, squeeze_mask)
         y = ConvBN(block.width, norm=self.norm, name="point_linear")(y, out_mask, train=train)

@@ -1,8 +1,11 @@
 """MobileNetV3 and ProxylessNAS as supernet and as subnet, from one definition."""
 
+import functools
+
 import jax
 from flax import linen as nn
 
+from ofa_jax.models.branches import drawn_block
 from ofa_jax.models.layers import (
     ACTIVATIONS,
     Classifier,
@@ -24,12 +27,14 @@ class MobileNetV3(nn.Module):
     narrowed blocks it is a subnet and is called without. `train` normalises by batch statistics;
     dropout acts only where a "dropout" key is given too, so a teacher in train mode has none.
     It computes in the images' own type, float32 or bfloat16. `norm_axis` is the mesh axis over
-    which batch statistics are taken (`Norm.axis`).
+    which batch statistics are taken (`Norm.axis`). A supernet computes its elastic blocks as
+    "masks", all at their largest, or as "branches", each as the arch draws it; both are equal.
     """
 
     space: MobileNetSpace
     blocks: tuple[InvertedResidual, ...]
     norm_axis: str | None = None
+    compute: str = "masks"
 
     @nn.compact
     def __call__(
@@ -52,7 +57,13 @@ class MobileNetV3(nn.Module):
             genes: Genes = (None, None, None)
             if arch is not None and active is not None:
                 genes = (arch.kernel[i], arch.expand[i], active[i])
-            x = MBConv(block, norm, name=block.name)(x, *genes, train)
+            if arch is None or self.compute == "masks" or self.is_initializing():
+                x = MBConv(block, norm, name=block.name)(x, *genes, train)
+            else:
+                layer = functools.partial(MBConv, norm=norm, compute=self.compute, parent=None)
+                kernel, expand, keep = genes
+                keep = keep if block.position >= space.stage_depths[block.stage][0] else None
+                x = drawn_block(self, layer, block, expand, keep, kernel, x, train)
         x = ConvBN(space.head, act=space.outer_act, norm=norm, name="final_expand_layer")(
             x, train=train
         )

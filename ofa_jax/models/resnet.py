@@ -1,9 +1,12 @@
 """ResNet-D as supernet and as subnet, from one definition."""
 
+import functools
+
 import jax
 from flax import linen as nn
 
 from ofa_jax import conv
+from ofa_jax.models.branches import drawn_block
 from ofa_jax.models.layers import BottleneckBlock, Classifier, DeepStem, Genes, Norm, check_call
 from ofa_jax.space import Arch
 from ofa_jax.spaces import Bottleneck, ResNetSpace, Stem
@@ -13,14 +16,15 @@ class ResNet(nn.Module):
     """The network of `space` over a stem and `blocks`.
 
     With the space's own `stem_block` and `blocks` it is the supernet and is called with an
-    `Arch`; with narrowed ones it is a subnet and is called without. `train`, dropout, types
-    and `norm_axis` as in `MobileNetV3`.
+    `Arch`; with narrowed ones it is a subnet and is called without. `train`, dropout, types,
+    `norm_axis` and `compute` as in `MobileNetV3`; the stem is always masked.
     """
 
     space: ResNetSpace
     stem: Stem
     blocks: tuple[Bottleneck, ...]
     norm_axis: str | None = None
+    compute: str = "masks"
 
     @nn.compact
     def __call__(
@@ -44,7 +48,14 @@ class ResNet(nn.Module):
         for i, block in enumerate(self.blocks):
             if arch is not None and arch.width is not None and active is not None:
                 genes = (arch.width[block.stage + 2], arch.expand[i], active[i])
-            x = BottleneckBlock(block, norm, name=block.name)(x, *genes, train)
+            if arch is None or self.compute == "masks" or self.is_initializing():
+                x = BottleneckBlock(block, norm, name=block.name)(x, *genes, train)
+            else:
+                layer = functools.partial(BottleneckBlock, norm=norm, parent=None)
+                width, expand, keep = genes
+                choice = width * len(block.mids[0]) + expand
+                keep = keep if block.position >= space.stage_depths[block.stage][0] else None
+                x = drawn_block(self, layer, block, choice, keep, None, x, train)
         return Classifier(space.num_classes, space.dropout, name="classifier")(
             x.mean((1, 2)), train
         )

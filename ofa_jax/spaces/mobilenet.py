@@ -44,6 +44,16 @@ class InvertedResidual:
         """Whether there is more than one kernel size or middle width to choose from."""
         return len(self.kernels) > 1 or len(self.mids) > 1
 
+    @property
+    def variants(self) -> tuple["InvertedResidual", ...]:
+        """The block with one middle width left, each in turn; equal blocks have equal ones."""
+        return tuple(
+            dataclasses.replace(
+                self, name="", stage=0, position=0, mids=(mid,), squeezes=self.squeezes[i : i + 1]
+            )
+            for i, mid in enumerate(self.mids)
+        )
+
     def narrow(self, kernel: int, expand: int) -> "InvertedResidual":
         """The block with one kernel and one expand choice (indices) left."""
         return dataclasses.replace(

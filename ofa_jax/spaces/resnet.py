@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 
 import jax.numpy as jnp
@@ -50,6 +51,32 @@ class Bottleneck:
     def projected(self) -> bool:
         """Whether the shortcut needs a 1x1 convolution: a stage's first block."""
         return self.position == 0
+
+    @property
+    def in_width(self) -> int:
+        """The most input channels."""
+        return self.in_widths[-1]
+
+    @property
+    def width(self) -> int:
+        """The most output channels."""
+        return self.widths[-1]
+
+    @property
+    def variants(self) -> tuple["Bottleneck", ...]:
+        """The block at each output width with every middle width in turn.
+
+        Its input is as wide as its output, or the widest there is where another stage made it.
+        Equal blocks have equal ones.
+        """
+        position = min(self.position, 1)
+        anonymous = dataclasses.replace(self, name="", stage=0, position=position)
+        choices = itertools.product(range(len(self.widths)), range(len(self.mids[0])))
+        widest = len(self.in_widths) - 1
+        return tuple(
+            anonymous.narrow(widest if self.projected else width, width, expand)
+            for width, expand in choices
+        )
 
     @property
     def elastic(self) -> bool:

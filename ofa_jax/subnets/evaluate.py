@@ -18,7 +18,7 @@ from ofa_jax.data import pipeline
 from ofa_jax.data.sources import Dataset, load_dataset
 from ofa_jax.data.transforms import normalize_images
 from ofa_jax.metrics import track
-from ofa_jax.models import Network
+from ofa_jax.models import Network, best_compute
 from ofa_jax.search.cost import macs, params
 from ofa_jax.space import Arch, Choices, SearchSpace
 from ofa_jax.subnets.calibrate import calibrate
@@ -46,6 +46,7 @@ def evaluate(config: Config, workdir: Path) -> None:
     dataset = load_dataset(config.data)
     space, net, variables = checkpoint.load_supernet(workdir / "supernet")
     devices = mesh.data_mesh(config.parallel.devices)
+    net = net.clone(compute=best_compute(config.train.compute, mesh.platform(devices)))
     variables = mesh.replicate(devices, variables)
     rows = evaluate_grid(net, variables, config, dataset, devices, config.evaluate.split)
     print(table(rows))

@@ -16,7 +16,7 @@ from ofa_jax.config import Config
 from ofa_jax.data.pipeline import train_batches
 from ofa_jax.data.sources import Dataset, load_dataset
 from ofa_jax.metrics import MetricsLog, Progress, clock
-from ofa_jax.models import Network, build_supernet
+from ofa_jax.models import Network, best_compute, build_supernet
 from ofa_jax.spaces import space_to_dict
 from ofa_jax.subnets.evaluate import evaluate_grid
 from ofa_jax.train.feed import Feed
@@ -75,7 +75,8 @@ def train(config: Config, workdir: Path) -> None:
         print(f"training is complete: {done} steps, {workdir / 'supernet'}")
         return
     print(dataset, flush=True)
-    net = build_supernet(config.search_space(len(dataset.class_names)))
+    space = config.search_space(len(dataset.class_names))
+    net = build_supernet(space, best_compute(config.train.compute, mesh.platform(devices)))
     part = mesh.shard(devices)
     batches = train_batches(dataset, config.data, config.seed, done, part)
     with contextlib.ExitStack() as stack:

@@ -11,7 +11,7 @@ from ofa_jax import mesh
 from ofa_jax.config import Config
 from ofa_jax.data.sources import load_dataset
 from ofa_jax.metrics import clock
-from ofa_jax.models import build_supernet
+from ofa_jax.models import best_compute, build_supernet
 from ofa_jax.search.cost import macs, params
 from ofa_jax.space import SearchSpace
 from ofa_jax.train.plan import Leg, plan
@@ -64,7 +64,8 @@ def profile(config: Config, target: str = "") -> None:
     wanted = config.parallel.devices
     devices = target_mesh(target, wanted) if target else mesh.data_mesh(wanted)
     mesh.check_batch(devices, config.data.batch_size, config.parallel.micro_steps)
-    setting = Setting(config, build_supernet(space), devices)
+    compute = best_compute(config.train.compute, mesh.platform(devices))
+    setting = Setting(config, build_supernet(space, compute), devices)
     legs = plan(config, images)
     print_space(space, setting.resolution)
     print_curriculum(config, legs, images)

@@ -141,9 +141,10 @@ def part_costs(setting: Setting) -> dict[str, Cost]:
     pixels = (setting.part, setting.resolution, setting.resolution, 3)
     images, labels = jax.ShapeDtypeStruct(pixels, dtype), jax.ShapeDtypeStruct(pixels[:1], "int32")
     arch = jax.eval_shape(space.largest)
+    teacher, masked = build_subnet(space, space.largest()), net.clone(compute="masks")
     programs: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
-        TEACHER: (functools.partial(_forward, net), (setting.variables, images, arch)),
-        MASKED: (functools.partial(_gradient, net), (setting.variables, images, labels, arch)),
+        TEACHER: (functools.partial(_forward, teacher), (setting.variables, images)),
+        MASKED: (functools.partial(_gradient, masked), (setting.variables, images, labels, arch)),
     }
     for name, extracted in (("largest", space.largest()), ("smallest", space.smallest())):
         subnet = build_subnet(space, extracted)
@@ -157,8 +158,8 @@ def part_costs(setting: Setting) -> dict[str, Cost]:
     }
 
 
-def _forward(net: Network, variables: Tree, images: jax.Array, arch: Arch) -> jax.Array:
-    return net.apply(variables, images, arch, train=True, mutable=["batch_stats"])[0]
+def _forward(net: Network, variables: Tree, images: jax.Array) -> jax.Array:
+    return net.apply(variables, images, train=True, mutable=["batch_stats"])[0]
 
 
 def _gradient(

@@ -18,7 +18,7 @@ from jax.sharding import PartitionSpec as P
 from ofa_jax import mesh
 from ofa_jax.config import Config
 from ofa_jax.data.transforms import normalize_images
-from ofa_jax.models import Network
+from ofa_jax.models import Network, build_subnet
 from ofa_jax.space import Arch, SearchSpace
 from ofa_jax.train import losses
 from ofa_jax.train.phases import PhaseData, draw_archs, learning_rate
@@ -177,7 +177,8 @@ def _device_gradient(
     # As this device's own, so that nothing is summed over devices before the end.
     variables, teacher = jax.lax.pcast((variables, teacher), mesh.AXIS, to="varying")
     if config.parallel.statistics == "global":
-        net = net.clone(norm_axis=mesh.AXIS)
+        # Branches may not meet over devices, as each device may take another.
+        net = net.clone(norm_axis=mesh.AXIS, compute="masks")
     part_gradient = functools.partial(_part_gradient, net, config, variables, teacher, distill)
     micro_steps = config.parallel.micro_steps
     micro_batches = jax.tree.map(lambda a: a.reshape(micro_steps, -1, *a.shape[1:]), batch)
@@ -242,8 +243,10 @@ def _part_gradient(
 
 
 def _teacher_logits(net: Network, teacher: Tree, images: jax.Array) -> jax.Array:
-    # Batch statistics, as the reference's teacher in train mode; no dropout key, so no dropout.
-    logits, _ = net.apply(teacher, images, net.space.largest(), train=True, mutable=["batch_stats"])
+    # The largest net by itself: no masks, and no branches to compile. Batch statistics, as the
+    # reference's teacher in train mode; no dropout key, so no dropout.
+    largest = build_subnet(net.space, net.space.largest()).clone(norm_axis=net.norm_axis)
+    logits, _ = largest.apply(teacher, images, train=True, mutable=["batch_stats"])
     return logits
 
 
