@@ -19,49 +19,57 @@ Tree = Any
 
 
 class Branch(NamedTuple):
-    """A pure function of `options` (hashable, static), of genes and operands (traced)."""
+    """A pure function: `function(*options, given, *operands)` gives a result and what goes with it.
 
-    function: Callable[..., Tree]
+    The options are static, hence hashable; the others are traced.
+    """
+
+    function: Callable[..., tuple[jax.Array, Tree]]
     options: tuple[Any, ...]
 
 
-def switch(branches: Sequence[Branch], choice: jax.Array, genes: Tree, *operands: Tree) -> Tree:
+def switch(
+    branches: Sequence[Branch], choice: jax.Array, given: Tree, *operands: Tree
+) -> tuple[jax.Array, Tree]:
     """`lax.switch` over the branches, whose gradient runs the drawn one again.
 
     Differentiated by itself a switch keeps the residuals of all its branches, most of them zeros.
 
     Args:
-      branches: all give the same shapes, of floats.
+      branches: all give the same shapes.
       choice: int32 scalar, which of them.
-      genes: what else is drawn, integers.
-      operands: floats, differentiated.
+      given: arrays that are not differentiated.
+      operands: arrays that the result is differentiated by; what goes with it is not.
     """
 
     @jax.custom_vjp
-    def run(choice: jax.Array, genes: Tree, *operands: Tree) -> Tree:
+    def run(choice: jax.Array, given: Tree, *operands: Tree) -> tuple[jax.Array, Tree]:
         runs = [functools.partial(_run, branch) for branch in branches]
-        return lax.switch(choice, runs, genes, *operands)
+        return lax.switch(choice, runs, given, *operands)
 
-    def forward(choice: jax.Array, genes: Tree, *operands: Tree) -> Any:
-        return run(choice, genes, *operands), (choice, genes, operands)
+    def forward(choice: jax.Array, given: Tree, *operands: Tree) -> Any:
+        return run(choice, given, *operands), (choice, given, operands)
 
-    def backward(residuals: Any, cotangent: Tree) -> Any:
-        choice, genes, operands = residuals
+    def backward(residuals: Any, cotangents: tuple[jax.Array, Tree]) -> Any:
+        choice, given, operands = residuals
         gradients = [functools.partial(_gradient, branch) for branch in branches]
-        return None, None, *lax.switch(choice, gradients, cotangent, genes, *operands)
+        return None, None, *lax.switch(choice, gradients, cotangents[0], given, *operands)
 
     run.defvjp(forward, backward)
-    return run(choice, genes, *operands)
+    return run(choice, given, *operands)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _run(branch: Branch, genes: Tree, *operands: Tree) -> Tree:
-    return branch.function(*branch.options, genes, *operands)
+def _run(branch: Branch, given: Tree, *operands: Tree) -> tuple[jax.Array, Tree]:
+    return branch.function(*branch.options, given, *operands)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _gradient(branch: Branch, cotangent: Tree, genes: Tree, *operands: Tree) -> tuple[Tree, ...]:
-    return jax.vjp(functools.partial(_run, branch, genes), *operands)[1](cotangent)
+def _gradient(branch: Branch, cotangent: jax.Array, given: Tree, *operands: Tree) -> Tree:
+    def result(*operands: Tree) -> jax.Array:
+        return branch.function(*branch.options, given, *operands)[0]
+
+    return jax.vjp(result, *operands)[1](cotangent)
 
 
 # -- blocks ----------------------------------------------------------------------------------------
@@ -94,7 +102,7 @@ def drawn_block(
     """
     mutable = network.is_mutable_collection
     collect = tuple(c for c in ("batch_stats", "moments") if train and mutable(c))
-    variables = {c: network.get_variable(c, block.name) for c in ("params", "batch_stats")}
+    params, stats = (network.get_variable(c, block.name) for c in ("params", "batch_stats"))
     branches = [
         Branch(_run_variant, (layer(variant), block.width, collect, train))
         for variant in block.variants
@@ -102,22 +110,24 @@ def drawn_block(
     if active is not None:
         branches.insert(0, Branch(_skip, (collect,)))
         choice = jnp.where(active, choice + 1, 0)
-    y, changed = switch(branches, choice, kernel, variables, x)
+    y, changed = switch(branches, choice, (kernel, stats), params, x)
     for collection, tree in changed.items():
         network.put_variable(collection, block.name, tree)
     return y
 
 
 def _run_variant(
-    layer: Any, width: int, collect: tuple[str, ...], train: bool, kernel: jax.Array,
-    variables: Tree, x: jax.Array,
+    layer: Any, width: int, collect: tuple[str, ...], train: bool, given: tuple[Any, Tree],
+    params: Tree, x: jax.Array,
 ) -> tuple[jax.Array, Tree]:  # fmt: skip
     """A variant's output, and what it changes of the collections, in the elastic block's shapes."""
+    kernel, stats = given
     x = x[..., : layer.block.in_width]
+    variables = {"params": params, "batch_stats": stats}
     small = jax.tree.map(elastic.leading, _shapes(layer), variables)
     y, changed = layer.apply(small, x, kernel, None, None, train=train, mutable=collect)
     y = elastic.grow(y, jnp.zeros_like(y, shape=(*y.shape[:-1], width)))
-    return y, jax.tree.map(elastic.grow, changed, _unchanged(collect, variables))
+    return y, jax.tree.map(elastic.grow, changed, _unchanged(collect, stats))
 
 
 @functools.cache
@@ -129,14 +139,13 @@ def _shapes(layer: Any) -> Tree:
 
 
 def _skip(
-    collect: tuple[str, ...], _: jax.Array, variables: Tree, x: jax.Array
+    collect: tuple[str, ...], given: tuple[Any, Tree], params: Tree, x: jax.Array
 ) -> tuple[jax.Array, Tree]:
-    return x, _unchanged(collect, variables)
+    return x, _unchanged(collect, given[1])
 
 
-def _unchanged(collect: tuple[str, ...], variables: Tree) -> Tree:
+def _unchanged(collect: tuple[str, ...], stats: Tree) -> Tree:
     """The collections as they are where no channel is active."""
-    stats = variables["batch_stats"]
     whole = {"batch_stats": stats, "moments": _no_moments(stats)}
     return {collection: whole[collection] for collection in collect}
 
@@ -145,7 +154,7 @@ def _no_moments(stats: Tree) -> Tree:
     if "mean" not in stats:
         return {name: _no_moments(tree) for name, tree in stats.items()}
     zeros = jax.tree.map(jnp.zeros_like, dict(stats))
-    return {**zeros, "active": zeros["mean"]}
+    return {**zeros, "active": zeros["mean"].astype(bool)}
 
 
 # -- kernels ---------------------------------------------------------------------------------------
@@ -161,12 +170,12 @@ def drawn_depthwise(
 ) -> jax.Array:
     """Depthwise convolution by the drawn filter, of its own size; shapes as in `elastic`."""
     branches = [Branch(_filter_by, (kernels, size, stride)) for size in kernels]
-    return switch(branches, kernel, (), x, weight, matrices)
+    return switch(branches, kernel, (), x, weight, matrices)[0]
 
 
 def _filter_by(
     kernels: tuple[int, ...], size: int, stride: int, _: Tree, x: jax.Array, weight: jax.Array,
     matrices: dict[str, jax.Array],
-) -> jax.Array:  # fmt: skip
+) -> tuple[jax.Array, Tree]:  # fmt: skip
     small = elastic.transform_kernel(weight, matrices, kernels, size)
-    return conv.depthwise_conv(x, small.astype(x.dtype), stride)
+    return conv.depthwise_conv(x, small.astype(x.dtype), stride), ()

@@ -69,7 +69,7 @@ class BatchNorm(nn.Module):
         if self.is_mutable_collection("moments") and not self.is_initializing():
             self.put_variable("moments", "mean", batch_mean)
             self.put_variable("moments", "var", batch_var)
-            self.put_variable("moments", "active", active.astype(jnp.float32))
+            self.put_variable("moments", "active", active)
         if self.is_mutable_collection("batch_stats") and not self.is_initializing():
             count = x.size // channels * (jax.lax.axis_size(norm.axis) if norm.axis else 1)
             unbiased = batch_var * (count / max(count - 1, 1))

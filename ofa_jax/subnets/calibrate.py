@@ -48,7 +48,7 @@ def calibrate(
     if total is None:
         raise ValueError("calibrate got no batches: expected at least one batch of images")
     return jax.tree.map(
-        lambda on, sum_, old: jnp.where(on > 0, sum_ / images_seen, old),
+        lambda on, sum_, old: jnp.where(on, sum_ / images_seen, old),
         active,
         total,
         variables["batch_stats"],
