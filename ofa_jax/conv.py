@@ -18,7 +18,7 @@ from jax import lax
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # Products that a pass of the depthwise filter gradient sums on CPU: fewer pass over the sum more
 # often, more no longer stay in the cache.
-TERMS = 32
+TERMS = 16
 
 Taps = list[tuple[int, int]]
 
@@ -218,38 +218,28 @@ def _input_gradient(x: jax.Array, weight: jax.Array, dy: jax.Array, stride: int)
 
 
 def _filter_gradient(x: jax.Array, dy: jax.Array, size: int, stride: int) -> jax.Array:
-    # All taps grow together, in one pass that vectorises over channels without a reduction, by
-    # TERMS products at a time: the outputs of a row, or of a small image, for several images.
+    # All taps grow together, row after row of outputs, in a pass that vectorises over channels
+    # without a reduction. A pass sums TERMS products: the row's, of as many images as it takes.
     batch, height, width, channels = dy.shape
-    rows = height if height * width <= TERMS else 1
-    most = max(TERMS // (rows * width), 1)
-    images = max(n for n in range(1, min(most, batch) + 1) if batch % n == 0)
+    most = min(max(TERMS // width, 1), batch)
+    images = max(n for n in range(1, most + 1) if batch % n == 0)
     padded = _pad_space(x.astype(jnp.float32), size // 2)
-    x_parts, dy_parts = (a.reshape(images, -1, *a.shape[1:]) for a in (padded, dy))
-    inside = [_taps_inside(n, size, stride) for n in x.shape[1:3]]
-    shape = (batch // images, *map(len, inside), channels)
-    corner = [taps[0] for taps in inside]
+    down, across = (_taps_inside(n, size, stride) for n in x.shape[1:3])
+    shape = (batch // images, len(down), len(across), channels)
 
-    def of_rows(first: jax.Array | int) -> jax.Array:
-        x_rows = lax.dynamic_slice_in_dim(x_parts, first * stride, (rows - 1) * stride + size, 2)
-        dy_rows = lax.dynamic_slice_in_dim(dy_parts, first, rows, 2)
-        x_images, dy_images = list(x_rows), list(dy_rows)
+    def add_row(row: jax.Array, total: jax.Array) -> jax.Array:
+        # Each product slices for itself: a slice that several share would be copied before.
+        take = functools.partial(lax.dynamic_slice, allow_negative_indices=False)
+        top = row * stride + down[0]
+        for first, column in itertools.product(range(0, batch, shape[0]), range(width)):
+            window = take(padded, (first, top, column * stride + across[0], 0), shape)
+            output = take(dy, (first, row, column, 0), (shape[0], 1, 1, channels))
+            product = lax.mul(window, lax.broadcast_in_dim(output, shape, range(4)))
+            total = lax.add(total, product)
+        return total
 
-        def product(image: int, row: int, column: int) -> jax.Array:
-            starts = [row * stride + corner[0], column * stride + corner[1]]
-            window = _shifted(x_images[image], *starts, *shape[1:3], 1)
-            output = _shifted(dy_images[image], row, column, 1, 1, 1)
-            return lax.mul(window, lax.broadcast_in_dim(output, shape, range(4)))
-
-        terms = itertools.product(range(images), range(rows), range(width))
-        return functools.reduce(lax.add, itertools.starmap(product, terms))
-
-    if rows == height:
-        total = of_rows(0)
-    else:
-        zero = jnp.zeros_like(dy, shape=shape)
-        total = lax.fori_loop(0, height, lambda row, total: total + of_rows(row), zero)
-    margins = [(taps[0], size - 1 - taps[-1]) for taps in inside]
+    total = lax.fori_loop(0, height, add_row, jnp.zeros_like(dy, shape=shape))
+    margins = [(taps[0], size - 1 - taps[-1]) for taps in (down, across)]
     return jnp.pad(total.sum(0), (*margins, (0, 0)))[:, :, None]
 
 

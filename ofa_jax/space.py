@@ -171,6 +171,10 @@ class SearchSpace(abc.ABC):
         xp = jnp if isinstance(depth, jax.core.Tracer) else np
         return xp.asarray(keeps)[np.arange(len(genes)), xp.asarray(depth)[..., genes]]
 
+    def always(self, block: Any) -> bool:
+        """Whether every arch keeps the block."""
+        return block.position < self.stage_depths[block.stage][0]
+
     # -- archs as arrays -----------------------------------------------------------------------
 
     def open_choices(

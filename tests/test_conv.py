@@ -10,7 +10,7 @@ from ofa_jax import conv
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [1, 3, 5, 7])
-@pytest.mark.parametrize("size", [1, 4, 9, 16, 25])  # whole images in the filter gradient, and rows
+@pytest.mark.parametrize("size", [1, 4, 9, 16, 25])
 def test_taps_equal_the_grouped_convolution_with_gradients(size, kernel, stride):
     rng = np.random.default_rng(size * kernel)
     x = rng.standard_normal((3, size, size, 5), np.float32)

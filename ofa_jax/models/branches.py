@@ -77,7 +77,7 @@ def _gradient(branch: Branch, cotangent: jax.Array, given: Tree, *operands: Tree
 
 def drawn_block(
     network: nn.Module,
-    layer: Callable[[Any], nn.Module],
+    variant: Callable[[Any], nn.Module],
     block: Any,
     choice: jax.Array,
     active: jax.Array | None,
@@ -89,8 +89,8 @@ def drawn_block(
 
     Args:
       network: has the elastic block's variables, and receives the statistics that change.
-      layer: makes the module of a variant.
-      block: the elastic block; `block.variants` are what may be drawn.
+      variant: makes the module of one of `block.variants`, which are what may be drawn.
+      block: the elastic block.
       choice: int32 scalar, which of them.
       active: boolean scalar, false to pass `x` on unchanged; None where it is always true.
       kernel: int32 scalar, the index of the kernel size; None where there is none to choose.
@@ -102,10 +102,11 @@ def drawn_block(
     """
     mutable = network.is_mutable_collection
     collect = tuple(c for c in ("batch_stats", "moments") if train and mutable(c))
-    params, stats = (network.get_variable(c, block.name) for c in ("params", "batch_stats"))
+    params = network.get_variable("params", block.name)
+    stats = network.get_variable("batch_stats", block.name)
     branches = [
-        Branch(_run_variant, (layer(variant), block.width, collect, train))
-        for variant in block.variants
+        Branch(_run_variant, (variant(narrow), block.width, collect, train))
+        for narrow in block.variants
     ]
     if active is not None:
         branches.insert(0, Branch(_skip, (collect,)))

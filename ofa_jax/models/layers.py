@@ -16,9 +16,6 @@ from ofa_jax.models.branches import drawn_depthwise
 from ofa_jax.space import Arch, SearchSpace
 from ofa_jax.spaces import Bottleneck, InvertedResidual, Stem
 
-# What an arch says about a block, as scalars; all None in a subnet.
-Genes = tuple[jax.Array | None, jax.Array | None, jax.Array | None]
-
 ACTIVATIONS = {"relu": jax.nn.relu, "relu6": jax.nn.relu6, "h_swish": jax.nn.hard_swish}
 
 # The reference's init: normal with variance 2 / (k * k * output channels), depthwise ones too.

@@ -1,6 +1,7 @@
 """MobileNetV3 and ProxylessNAS as supernet and as subnet, from one definition."""
 
 import functools
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -10,7 +11,6 @@ from ofa_jax.models.layers import (
     ACTIVATIONS,
     Classifier,
     ConvBN,
-    Genes,
     MBConv,
     Norm,
     check_call,
@@ -48,22 +48,23 @@ class MobileNetV3(nn.Module):
         space = self.space
         norm = Norm(space.bn_eps, axis=self.norm_axis)
         check_call(space, self.blocks, images, arch)
-        active = None if arch is None else space.active(arch.depth)
+        active: Any = None if arch is None else space.active(arch.depth)
+        masks = self.compute == "masks" or self.is_initializing()
         x = ConvBN(space.stem, 3, space.stem_stride, space.outer_act, norm, name="first_conv")(
             images, train=train
         )
         x = MBConv(space.first_block, norm, name="first_block")(x, None, None, None, train)
         for i, block in enumerate(self.blocks):
-            genes: Genes = (None, None, None)
-            if arch is not None and active is not None:
-                genes = (arch.kernel[i], arch.expand[i], active[i])
-            if arch is None or self.compute == "masks" or self.is_initializing():
-                x = MBConv(block, norm, name=block.name)(x, *genes, train)
+            if arch is None:
+                x = MBConv(block, norm, name=block.name)(x, None, None, None, train)
+                continue
+            kernel, expand = arch.kernel[i], arch.expand[i]
+            if masks:
+                x = MBConv(block, norm, name=block.name)(x, kernel, expand, active[i], train)
             else:
-                layer = functools.partial(MBConv, norm=norm, compute=self.compute, parent=None)
-                kernel, expand, keep = genes
-                keep = keep if block.position >= space.stage_depths[block.stage][0] else None
-                x = drawn_block(self, layer, block, expand, keep, kernel, x, train)
+                variant = functools.partial(MBConv, norm=norm, compute=self.compute, parent=None)
+                keep = None if space.always(block) else active[i]
+                x = drawn_block(self, variant, block, expand, keep, kernel, x, train)
         x = ConvBN(space.head, act=space.outer_act, norm=norm, name="final_expand_layer")(
             x, train=train
         )

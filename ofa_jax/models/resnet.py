@@ -1,13 +1,14 @@
 """ResNet-D as supernet and as subnet, from one definition."""
 
 import functools
+from typing import Any
 
 import jax
 from flax import linen as nn
 
 from ofa_jax import conv
 from ofa_jax.models.branches import drawn_block
-from ofa_jax.models.layers import BottleneckBlock, Classifier, DeepStem, Genes, Norm, check_call
+from ofa_jax.models.layers import BottleneckBlock, Classifier, DeepStem, Norm, check_call
 from ofa_jax.space import Arch
 from ofa_jax.spaces import Bottleneck, ResNetSpace, Stem
 
@@ -38,24 +39,27 @@ class ResNet(nn.Module):
         space = self.space
         norm = Norm(space.bn_eps, axis=self.norm_axis)
         check_call(space, self.blocks, images, arch)
-        genes: Genes = (None, None, None)
-        active = None
-        if arch is not None and arch.width is not None:
-            active = space.active(arch.depth)
-            genes = (arch.width[0], arch.width[1], arch.depth[0] == len(space.depths) - 1)
-        x = DeepStem(self.stem, norm, name="stem")(images, *genes, train)
+        stem = DeepStem(self.stem, norm, name="stem")
+        if arch is None or arch.width is None:
+            x = stem(images, None, None, None, train)
+        else:
+            x = stem(images, arch.width[0], arch.width[1], space.keeps_stem(arch.depth), train)
         x = conv.max_pool(x, size=3, stride=2)
+        active: Any = None if arch is None else space.active(arch.depth)
+        masks = self.compute == "masks" or self.is_initializing()
         for i, block in enumerate(self.blocks):
-            if arch is not None and arch.width is not None and active is not None:
-                genes = (arch.width[block.stage + 2], arch.expand[i], active[i])
-            if arch is None or self.compute == "masks" or self.is_initializing():
-                x = BottleneckBlock(block, norm, name=block.name)(x, *genes, train)
+            if arch is None or arch.width is None:
+                x = BottleneckBlock(block, norm, name=block.name)(x, None, None, None, train)
+                continue
+            width, expand = arch.width[block.stage + 2], arch.expand[i]
+            if masks:
+                layer = BottleneckBlock(block, norm, name=block.name)
+                x = layer(x, width, expand, active[i], train)
             else:
-                layer = functools.partial(BottleneckBlock, norm=norm, parent=None)
-                width, expand, keep = genes
+                variant = functools.partial(BottleneckBlock, norm=norm, parent=None)
                 choice = width * len(block.mids[0]) + expand
-                keep = keep if block.position >= space.stage_depths[block.stage][0] else None
-                x = drawn_block(self, layer, block, choice, keep, None, x, train)
+                keep = None if space.always(block) else active[i]
+                x = drawn_block(self, variant, block, choice, keep, None, x, train)
         return Classifier(space.num_classes, space.dropout, name="classifier")(
             x.mean((1, 2)), train
         )

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 import math
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -162,12 +163,15 @@ class ResNetSpace(SearchSpace):
         """The gene of `Arch.width` that sets the block's input width; its output's is stage + 2."""
         return block.stage + (1 if block.position == 0 else 2)
 
+    def keeps_stem(self, depth: Any) -> Any:
+        """Whether an arch of such depth genes has the stem's residual."""
+        return depth[0] == len(self.depths) - 1
+
     def active_stem(self, arch: Arch) -> Stem:
         """The stem of one concrete `arch`."""
         indices, full = self.indices(arch), self.stem_block
         mid, width, *_ = indices["width"]
-        residual = indices["depth"][0] == len(self.depths) - 1
-        return Stem((full.mids[mid],), (full.widths[width],), residual)
+        return Stem((full.mids[mid],), (full.widths[width],), self.keeps_stem(indices["depth"]))
 
     def active_blocks(self, arch: Arch) -> tuple[Bottleneck, ...]:
         """The blocks of one concrete `arch`, each narrowed to its choice; skipped ones left out."""
