@@ -102,8 +102,8 @@ def drawn_block(
     """
     mutable = network.is_mutable_collection
     collect = tuple(c for c in ("batch_stats", "moments") if train and mutable(c))
-    params = network.get_variable("params", block.name)
-    stats = network.get_variable("batch_stats", block.name)
+    params: Tree = network.get_variable("params", block.name)
+    stats: Tree = network.get_variable("batch_stats", block.name)
     branches = [
         Branch(_run_variant, (variant(narrow), block.width, collect, train))
         for narrow in block.variants

@@ -5,7 +5,7 @@ drawn last), so every subnet is calibrated before it is judged or deployed.
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -38,21 +38,46 @@ def calibrate(
     Raises:
       ValueError: no batch at all.
     """
+    return _averaged(
+        functools.partial(batch_moments, net, variables, arch), variables["batch_stats"], batches
+    )
+
+
+def calibrate_each(
+    net: Network, variables: Tree, archs: Arch, batches: Iterable[jax.Array]
+) -> Tree:
+    """`calibrate` of many archs, stacked `[n, ...]`: each batch is sent and called for once."""
+    return _averaged(
+        functools.partial(batch_moments_of_each, net, variables, archs),
+        jax.tree.map(lambda stats: stats[None], variables["batch_stats"]),
+        batches,
+    )
+
+
+def _averaged(
+    moments_of: Callable[[jax.Array], Tree], batch_stats: Tree, batches: Iterable[jax.Array]
+) -> Tree:
+    """The mean of the batches' moments where channels are active, else what is in `batch_stats`."""
     total, images_seen, active = None, 0, None
     for images in batches:
         count = images.shape[0]
-        moments = batch_moments(net, variables, arch, jnp.asarray(images))
+        moments = moments_of(jnp.asarray(images))
         active = moments["active"]
         total = _add_weighted(total or _zeros(moments["stats"]), moments["stats"], count)
         images_seen += count
     if total is None:
         raise ValueError("calibrate got no batches: expected at least one batch of images")
     return jax.tree.map(
-        lambda on, sum_, old: jnp.where(on, sum_ / images_seen, old),
-        active,
-        total,
-        variables["batch_stats"],
+        lambda on, sum_, old: jnp.where(on, sum_ / images_seen, old), active, total, batch_stats
     )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def batch_moments_of_each(
+    net: Network, variables: Tree, archs: Arch, images: jax.Array
+) -> dict[str, Tree]:
+    """`batch_moments` of many archs, one after the other: at its own price where that differs."""
+    return jax.lax.map(lambda arch: batch_moments(net, variables, arch, images), archs)
 
 
 @functools.partial(jax.jit, static_argnums=0)

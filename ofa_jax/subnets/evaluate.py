@@ -20,8 +20,8 @@ from ofa_jax.data.transforms import normalize_images
 from ofa_jax.metrics import track
 from ofa_jax.models import Network, best_compute
 from ofa_jax.search.cost import macs, params
-from ofa_jax.space import Arch, Choices, SearchSpace
-from ofa_jax.subnets.calibrate import calibrate
+from ofa_jax.space import Arch, Choices, SearchSpace, stack
+from ofa_jax.subnets.calibrate import calibrate_each
 
 Tree = Any
 Row = dict[str, Any]
@@ -77,12 +77,13 @@ def evaluate_grid(
     ends = {min(config.data.resolutions), max(config.data.resolutions)}
     for resolution in config.evaluate.resolutions or sorted(ends):
         images = calibration_images(config, dataset, devices, resolution)
-        corners, subnets = grid(space, choices), []
-        for arch in track(corners.values(), len(corners), f"calibrating at {resolution} px"):
-            stats = calibrate(net, variables, arch, normalized(images, config.data, devices))
-            subnets.append(({"params": variables["params"], "batch_stats": stats}, arch))
-        batches = evaluation_batches(config, dataset, devices, split, resolution)
-        figures = measure(net, subnets, batches, config.data, devices)
+        corners = grid(space, choices)
+        archs = stack(list(corners.values()))
+        told = track(images, len(images), f"calibrating {len(corners)} subnets at {resolution} px")
+        batches = normalized(told, config.data, devices)
+        stats = calibrate_each(net, variables, archs, batches)
+        tested = evaluation_batches(config, dataset, devices, split, resolution)
+        figures = measure(net, variables["params"], stats, archs, tested, config.data, devices)
         for (name, arch), measured in zip(corners.items(), figures, strict=True):
             rows.append(
                 {
@@ -155,21 +156,32 @@ def evaluation_batches(
 
 def measure(
     net: Network,
-    subnets: Sequence[tuple[Tree, Arch | None]],
+    params: Tree,
+    batch_stats: Tree,
+    archs: Arch | None,
     batches: Iterable[pipeline.Batch],
     data: DataConfig,
     devices: Mesh,
 ) -> list[dict[str, float]]:
-    """{"top1", "loss"} of each calibrated (variables, arch): share correct, mean nats.
+    """{"top1", "loss"} of each calibrated subnet: share correct, mean nats.
+
+    Args:
+      net: the supernet, or a subnet with `archs` None.
+      params: of the net.
+      batch_stats: stacked, `[n, ...]`, one for each subnet.
+      archs: stacked likewise.
+      batches: {"image", "label", "weight"}, this process's part of each.
+      data: how images are normalised.
+      devices: each batch is split over them.
 
     Raises:
       ValueError: no image could be read.
     """
-    sums = []
-    for batch in batches:
-        on_device = mesh.shard_batch(devices, batch)
-        sums.append([_batch_sums(net, data, *subnet, on_device) for subnet in subnets])
-    correct, loss, count = np.moveaxis(np.sum(jax.device_get(sums), axis=0), -1, 0)
+    sums = [
+        _batch_sums(net, data, params, (batch_stats, archs), mesh.shard_batch(devices, batch))
+        for batch in batches
+    ]
+    correct, loss, count = np.sum(jax.device_get(sums), axis=0)
     if not count.all():
         raise ValueError("no image of the split could be read")
     return [
@@ -180,13 +192,21 @@ def measure(
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _batch_sums(
-    net: Network, data: DataConfig, variables: Tree, arch: Arch | None, batch: Any
+    net: Network, data: DataConfig, params: Tree, subnets: tuple[Tree, Arch | None], batch: Any
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    logits: Any = net.apply(variables, normalize_images(batch["image"], data.mean, data.std), arch)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
-    correct = logits.argmax(-1) == batch["label"]
+    """Images correct, the sum of their losses and their number, `[n]` of each."""
+    images = normalize_images(batch["image"], data.mean, data.std)
     weight = batch["weight"]
-    return (correct * weight).sum(), (losses * weight).sum(), weight.sum()
+
+    def of_subnet(subnet: tuple[Tree, Arch | None]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        batch_stats, arch = subnet
+        logits: Any = net.apply({"params": params, "batch_stats": batch_stats}, images, arch)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
+        correct = logits.argmax(-1) == batch["label"]
+        return (correct * weight).sum(), (losses * weight).sum(), weight.sum()
+
+    # One after the other, not vmapped: a branch that is drawn for one is not computed for all.
+    return jax.lax.map(of_subnet, subnets)
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -76,8 +76,9 @@ def extract_to(
     sample = normalize_images(jnp.asarray(first["image"]), config.data.mean, config.data.std)
     difference = check_equal(net, calibrated, arch, subnet, sub_variables, sample)
     every_batch = itertools.chain([first], batches)
-    on_devices = [(mesh.replicate(devices, sub_variables), None)]
-    (figures,) = measure(subnet, on_devices, every_batch, config.data, devices)
+    placed = mesh.replicate(devices, sub_variables)
+    stats = jax.tree.map(lambda stats: stats[None], placed["batch_stats"])
+    (figures,) = measure(subnet, placed["params"], stats, None, every_batch, config.data, devices)
     card: dict[str, Any] = {
         "name": directory.name,
         "space": space.name,

@@ -12,10 +12,10 @@ import time
 
 import jax
 import numpy as np
-from golden.make_golden import reference, stub_torchvision
 from random_nets import GOLDEN_SPACES, largest_difference, random_variables
 
 import ofa_jax
+from benchmarks.once_for_all import reference
 from ofa_jax import conv
 
 PAIRS = (("masked", "extracted"), ("masked", "reference"), ("extracted", "reference"))
@@ -53,7 +53,6 @@ def main() -> None:
     parser.add_argument("--archs", type=int, default=100, help="random archs a space")
     parser.add_argument("--resolutions", type=int, nargs="+", default=[128, 224])
     flags = parser.parse_args()
-    stub_torchvision()
     conv.depthwise_conv = conv.grouped_conv  # one operation instead of up to 49
     print(f"{'space':<36} {'px':>4} " + " ".join(f"{a + '-' + b:>20}" for a, b in PAIRS))
     for name in GOLDEN_SPACES:

@@ -8,8 +8,6 @@ hundred KB holds logits, losses, gradient norms and logits after the reference's
 """
 
 import json
-import sys
-import types
 from pathlib import Path
 
 import jax
@@ -17,44 +15,9 @@ import numpy as np
 from random_nets import GOLDEN_SPACES, golden_archs, golden_batch, random_variables
 
 import ofa_jax
+from benchmarks.once_for_all import reference
 
 PATH = Path(__file__).with_name("once_for_all.npz")
-
-
-def stub_torchvision():
-    """The reference imports torchvision, of which nothing here is used."""
-    names = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional",
-             "torchvision.datasets")  # fmt: skip
-    modules = {name: types.ModuleType(name) for name in names}
-    modules["torchvision.transforms"].RandomResizedCrop = type("RandomResizedCrop", (), {})
-    for name in names[1:]:
-        parent, _, child = name.rpartition(".")
-        setattr(modules[parent], child, modules[name])
-    sys.modules.update(modules)
-
-
-def reference(space, state_dict):
-    """The reference's supernet of `space` with these weights."""
-    import torch
-    from ofa.imagenet_classification.elastic_nn import networks
-
-    common = {
-        "n_classes": space.num_classes,
-        "bn_param": (0.1, space.bn_eps),
-        "dropout_rate": 0.0,
-        "expand_ratio_list": list(space.expands),
-        "depth_list": list(space.depths),
-    }
-    if space.widths:
-        net = networks.OFAResNets(width_mult_list=list(space.widths), **common)
-    else:
-        cls = networks.OFAMobileNetV3 if space.features else networks.OFAProxylessNASNets
-        width_mult = float(space.name.rpartition("w")[2])
-        net = cls(width_mult=width_mult, ks_list=list(space.kernels), **common)
-    net.load_state_dict(
-        {name: torch.from_numpy(np.array(array)) for name, array in state_dict.items()}
-    )
-    return net
 
 
 def golden(space):
@@ -99,7 +62,6 @@ def golden(space):
 
 def make():
     """Everything, for every space of the reference."""
-    stub_torchvision()
     spaces = [ofa_jax.get_space(name, num_classes=10, dropout=0.0) for name in GOLDEN_SPACES]
     return {f"{s.name}/{key}": value for s in spaces for key, value in golden(s).items()}
 

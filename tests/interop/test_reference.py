@@ -26,8 +26,8 @@ DECAY = 0.1  # large, so that ten steps show which weights take it
 
 
 @pytest.fixture(autouse=True)
-def reference(monkeypatch):
-    from golden.make_golden import reference, stub_torchvision
+def reference():
+    from benchmarks.once_for_all import reference, stub_torchvision
 
     stub_torchvision()
     return reference

@@ -1,12 +1,17 @@
+import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
 from random_nets import random_variables
 
 import ofa_jax
 from configs import smoke
 from ofa_jax import mesh
-from ofa_jax.config import from_dict
+from ofa_jax.config import DataConfig, from_dict
 from ofa_jax.data.sources import load_dataset
-from ofa_jax.subnets.evaluate import calibration_images, evaluate_grid, grid
+from ofa_jax.data.transforms import normalize_images
+from ofa_jax.space import stack
+from ofa_jax.subnets.evaluate import calibration_images, evaluate_grid, grid, measure
 
 
 def test_the_grid_has_the_corners_of_the_open_choices(tiny, small_resnet):
@@ -46,3 +51,30 @@ def test_four_devices_evaluate_what_one_does():
     for count, size in ((4, 200), (7, 196)):
         batches = calibration_images(config, dataset, mesh.data_mesh(count), 16)
         assert [len(batch) for batch in batches] == [size] * 2
+
+
+def test_many_subnets_measure_as_one_by_one(tiny):
+    net, variables = random_variables(tiny)
+    archs = [tiny.largest(), tiny.smallest(), tiny.sample(jax.random.key(2))]
+    rng, data, devices = np.random.default_rng(0), DataConfig(), mesh.data_mesh(1)
+    batches = [
+        {
+            "image": rng.integers(0, 256, (12, 16, 16, 3)).astype(np.uint8),
+            "label": rng.integers(0, 10, 12).astype(np.int32),
+            "weight": weight.astype(np.float32),
+        }
+        for weight in (np.ones(12), np.arange(12) < 7)
+    ]
+    stats = [jax.tree.map(lambda a, f=f: a * f, variables["batch_stats"]) for f in (1, 1.1, 1.2)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *stats)
+    figures = measure(net, variables["params"], stacked, stack(archs), batches, data, devices)
+    for arch, own, figure in zip(archs, stats, figures, strict=True):
+        correct = loss = 0.0
+        for batch in batches:
+            images = normalize_images(batch["image"], data.mean, data.std)
+            logits = net.apply({**variables, "batch_stats": own}, images, arch)
+            nats = -jax.nn.log_softmax(logits)[np.arange(12), batch["label"]]
+            correct += float(((logits.argmax(-1) == batch["label"]) * batch["weight"]).sum())
+            loss += float((nats * batch["weight"]).sum())
+        assert figure["top1"] == pytest.approx(correct / 19)
+        assert figure["loss"] == pytest.approx(loss / 19, rel=1e-4)

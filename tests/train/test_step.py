@@ -10,7 +10,7 @@ from ofa_jax import mesh
 from ofa_jax.config import from_dict
 from ofa_jax.models import build_supernet
 from ofa_jax.train.phases import phase_data
-from ofa_jax.train.step import decayed, init_state, optimizer, train_step
+from ofa_jax.train.step import decayed, init_state, jit_step, optimizer, train_step
 
 FULL = {"kernels": (7,), "expands": (6,), "depths": (3,), "distill": 0.0}
 
@@ -49,6 +49,32 @@ def test_the_teacher_is_bit_identical_after_a_step(tiny):
     assert identical(teacher, before)
     assert not identical(new.params, state.params)
     assert int(new.step) == 1
+
+
+def test_a_step_moves_nothing_between_host_and_device(tiny):
+    step, state, teacher, data, batch = setup(config(), tiny)
+    devices = mesh.data_mesh(1)
+    placed = [mesh.replicate(devices, tree) for tree in (teacher, data)]
+    batch_on_device = mesh.shard_batch(devices, batch)
+    program = step.lower(state, *placed, batch_on_device).compile()
+    with jax.transfer_guard("disallow"):
+        state, _ = program(state, *placed, batch_on_device)
+        with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+            program(state, *placed, batch)
+
+
+@pytest.mark.parametrize("compute", ["masks", "branches"])
+def test_the_state_is_donated(tiny, compute):
+    """A step holds its state once, not before and after: no buffer of it is copied."""
+    cfg = config()
+    net, variables = random_variables(tiny)
+    devices, (_, _, teacher, data, batch) = mesh.data_mesh(1), setup(cfg, tiny)
+    state = init_state(cfg, devices, variables, 0)
+    jitted = jit_step(net.clone(compute=compute), cfg, 1, devices, state)
+    given = (mesh.replicate(devices, teacher), mesh.replicate(devices, data))
+    program = jitted.lower(state, *given, mesh.shard_batch(devices, batch)).compile()
+    held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    assert program.memory_analysis().alias_size_in_bytes == held
 
 
 def test_the_step_is_the_sum_over_its_subnets(tiny):

@@ -1,0 +1,131 @@
+"""The reference, PyTorch's `ofa` from the registry: to compare with, in tests and in benchmarks.
+
+`pip install -e ".[reference]"` installs it. "as shipped" is float32 NCHW; "tuned" is channels-last,
+and on a GPU bfloat16 by autocast, too.
+"""
+
+import sys
+import types
+from typing import Any
+
+import numpy as np
+import torch
+
+from ofa_jax.space import SearchSpace
+
+LAYOUTS = {"as shipped": torch.contiguous_format, "tuned": torch.channels_last}
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def stub_torchvision() -> None:
+    """The reference imports torchvision, of which nothing here is used."""
+    names = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional",
+             "torchvision.datasets")  # fmt: skip
+    modules = {name: types.ModuleType(name) for name in names}
+    modules["torchvision.transforms"].RandomResizedCrop = type(  # type: ignore[attr-defined]
+        "RandomResizedCrop", (), {}
+    )
+    for name in names[1:]:
+        parent, _, child = name.rpartition(".")
+        setattr(modules[parent], child, modules[name])
+    sys.modules.update(modules)
+
+
+def reference(space: SearchSpace, state_dict: dict[str, np.ndarray] | None = None) -> Any:
+    """The reference's supernet of `space`, with these weights or fresh ones."""
+    stub_torchvision()
+    from ofa.imagenet_classification.elastic_nn import networks
+
+    common = {
+        "n_classes": space.num_classes,
+        "bn_param": (0.1, space.bn_eps),
+        "dropout_rate": 0.0,
+        "expand_ratio_list": list(space.expands),
+        "depth_list": list(space.depths),
+    }
+    if space.widths:
+        net = networks.OFAResNets(width_mult_list=list(space.widths), **common)
+    else:
+        mobile = getattr(space, "features", 0)
+        cls = networks.OFAMobileNetV3 if mobile else networks.OFAProxylessNASNets
+        width_mult = float(space.name.rpartition("w")[2])
+        net = cls(width_mult=width_mult, ks_list=list(space.kernels), **common)
+    if state_dict is not None:
+        net.load_state_dict(
+            {name: torch.from_numpy(np.array(array)) for name, array in state_dict.items()}
+        )
+    return net
+
+
+def wait() -> None:
+    """Until the device has done what it was given."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+class Reference:
+    """The reference's supernet and its loops, in one of the `LAYOUTS`, without reading images."""
+
+    def __init__(self, space: SearchSpace, layout: str):
+        self.format = LAYOUTS[layout]
+        self.net, self.teacher = (
+            reference(space).to(DEVICE, memory_format=self.format) for _ in range(2)
+        )
+        self.teacher.set_max_net()
+        self.classes = space.num_classes
+        self.mixed = layout == "tuned" and DEVICE.type == "cuda"
+        self.optimizer = torch.optim.SGD(
+            self.net.parameters(), lr=1e-3, momentum=0.9, nesterov=True, weight_decay=3e-5
+        )
+
+    def images(self, batch_size: int, resolution: int) -> torch.Tensor:
+        """Made-up images where the net is."""
+        images = torch.randn(batch_size, 3, resolution, resolution)
+        return images.to(DEVICE, memory_format=self.format)
+
+    def autocast(self) -> torch.autocast:
+        """What the net runs in."""
+        return torch.autocast(DEVICE.type, torch.bfloat16, enabled=self.mixed)
+
+    def step(self, images: torch.Tensor, labels: torch.Tensor, subnets: int) -> None:
+        """`progressive_shrinking.train_one_epoch` for one batch."""
+        from ofa.utils import (
+            cross_entropy_loss_with_soft_target,
+            cross_entropy_with_label_smoothing,
+        )
+
+        self.net.train()
+        self.teacher.train()
+        self.net.zero_grad()
+        with torch.no_grad(), self.autocast():
+            soft = torch.softmax(self.teacher(images).float(), 1)
+        for _ in range(subnets):
+            self.net.sample_active_subnet()
+            with self.autocast():
+                logits = self.net(images).float()
+            loss = cross_entropy_loss_with_soft_target(logits, soft)
+            (loss + cross_entropy_with_label_smoothing(logits, labels)).backward()
+        self.optimizer.step()
+        wait()
+
+    def subnet(self, images: torch.Tensor, labels: torch.Tensor) -> None:
+        """Forward and backward of the active subnet."""
+        self.net.train()
+        self.net.zero_grad()
+        with self.autocast():
+            loss = torch.nn.functional.cross_entropy(self.net(images).float(), labels)
+        loss.backward()
+        wait()
+
+    def evaluate(self, calibration: list[torch.Tensor], test: list[torch.Tensor]) -> None:
+        """Calibrates a random subnet and runs it over the test images."""
+        from ofa.imagenet_classification.elastic_nn.utils import set_running_statistics
+
+        self.net.sample_active_subnet()
+        with self.autocast():
+            set_running_statistics(self.net, [(images, None) for images in calibration])
+            self.net.eval()
+            with torch.no_grad():
+                correct = sum(int((self.net(i).argmax(1) == 0).sum()) for i in test)
+        assert correct >= 0
+        wait()
