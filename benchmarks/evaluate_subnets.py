@@ -122,9 +122,8 @@ def main() -> None:
 
         for layout in LAYOUTS:
             other, name = Reference(space, layout), f"once-for-all, {layout}"
-            calibration = [
-                other.images(args.batch_size, args.resolution) for _ in images.calibration
-            ]
+            size = (args.batch_size, args.resolution)
+            calibration = [other.images(*size) for _ in images.calibration]
             test = [other.images(*size) for _ in images.test]
 
             def some(other: Any = other, calibration: Any = calibration, test: Any = test) -> None:

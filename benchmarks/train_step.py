@@ -24,6 +24,7 @@ from ofa_jax import mesh
 from ofa_jax.config import from_dict
 from ofa_jax.models import Network, best_compute, build_subnet, build_supernet
 from ofa_jax.space import Arch
+from ofa_jax.spaces import get_space
 from ofa_jax.train.losses import smoothed_cross_entropy, soft_cross_entropy
 from ofa_jax.train.phases import Phase, phase_data
 from ofa_jax.train.programs import Setting, compile_step, step_arguments
@@ -37,11 +38,15 @@ REFERENCE = "once-for-all, "
 
 
 def setting_for(args: argparse.Namespace, compute: str) -> Setting:
+    space = get_space(args.space)
+    largest = {f: getattr(space, f)[-1:] for f in ("kernels", "expands", "depths", "widths")}
     config = from_dict(
         {
             "space": {"name": args.space, "num_classes": args.classes},
             "data": {"batch_size": args.batch_size, "resolutions": (args.resolution,)},
             "train": {"dtype": args.dtype, "compute": compute},
+            "curriculum": ("full", "expand"),
+            "phases": {"full": {"distill": 0.0, **largest}, "expand": {"subnets": args.subnets}},
         }
     )
     devices = mesh.data_mesh(1)

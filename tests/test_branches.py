@@ -58,7 +58,7 @@ def test_branches_equal_masks_in_every_space(space):
         expected_loss, (expected_logits, expected_changed) = expected
         np.testing.assert_allclose(loss, expected_loss, rtol=1e-5)
         scale = np.abs(expected_logits).max()
-        np.testing.assert_allclose(logits, expected_logits, atol=1e-5 * scale)
+        np.testing.assert_allclose(logits, expected_logits, atol=5e-5 * scale)
         for collection in (changed, expected_changed):
             collection["moments"] = without_inactive(collection["moments"])
         jax.tree.map(

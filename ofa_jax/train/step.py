@@ -245,7 +245,8 @@ def _part_gradient(
 def _teacher_logits(net: Network, teacher: Tree, images: jax.Array) -> jax.Array:
     # The largest net by itself: no masks, and no branches to compile. Batch statistics, as the
     # reference's teacher in train mode; no dropout key, so no dropout.
-    largest = build_subnet(net.space, net.space.largest()).clone(norm_axis=net.norm_axis)
+    with jax.ensure_compile_time_eval():
+        largest = build_subnet(net.space, net.space.largest()).clone(norm_axis=net.norm_axis)
     logits, _ = largest.apply(teacher, images, train=True, mutable=["batch_stats"])
     return logits
 
