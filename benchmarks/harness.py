@@ -14,15 +14,18 @@ import jax
 Times = dict[str, list[float]]
 
 
-def in_turns(rounds: int, steps: int, contenders: Mapping[str, Callable[[], Any]]) -> Times:
+def in_turns(
+    rounds: int, steps: int, contenders: Mapping[str, Callable[[], Any]], warm: int = 1
+) -> Times:
     """Seconds of each contender's calls, `steps` at a time in each round, one after the other.
 
-    In turns, so that what else the machine does falls on all of them. A first call, which
-    compiles, is not counted.
+    In turns, so that what else the machine does falls on all of them. The first `warm` calls, which
+    compile, and set up what a branch needs when it is first taken, are not counted.
     """
     times: Times = {name: [] for name in contenders}
     for call in contenders.values():
-        jax.block_until_ready(call())
+        for _ in range(warm):
+            jax.block_until_ready(call())
     for turn in range(rounds):
         for name, call in contenders.items():
             for _ in range(steps):

@@ -33,7 +33,6 @@ from ofa_jax.train.step import init_state, optimizer
 
 Tree = Any
 Call = Callable[[], Any]
-DRAWS = 8  # random subnets in a turn
 REFERENCE = "once-for-all, "
 
 
@@ -203,8 +202,9 @@ def measure(args: argparse.Namespace, found: dict[str, dict[str, Call]]) -> dict
     for what in ("step", "largest", "random", "smallest"):
         print(f"{what}:", flush=True)
         calls = {name: of[what] for name, of in found.items()}
-        draws = DRAWS if what == "random" else args.steps
-        for name, times in harness.in_turns(args.rounds, draws, calls).items():
+        random = what == "random"
+        draws, warm = (2 * args.steps, 4 * args.warm) if random else (args.steps, args.warm)
+        for name, times in harness.in_turns(args.rounds, draws, calls, warm).items():
             # Random subnets differ: their mean; what is always the same: the median.
             average = np.mean if what in ("step", "random") else harness.middle
             rows[name][what] = float(average(times)) * 1e3
@@ -263,6 +263,7 @@ def main() -> None:
     parser.add_argument("--compute", nargs="+", default=["auto"], help="auto, masks, branches")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=4, help="a round, of each contender")
+    parser.add_argument("--warm", type=int, default=12, help="steps before, of each contender")
     parser.add_argument("--against-once-for-all", action="store_true")
     parser.add_argument("--json", default="", help="file to write the figures to")
     args = parser.parse_args()
