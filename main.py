@@ -15,7 +15,7 @@ from absl import app, flags, logging
 from jax.errors import JaxRuntimeError
 from ml_collections import config_flags
 
-from ofa_jax import processes
+from ofa_jax import compiled, processes
 from ofa_jax import workdir as workdir_lib
 from ofa_jax.config import Config, from_dict
 from ofa_jax.subnets.evaluate import evaluate, evaluate_once
@@ -73,6 +73,7 @@ def main(_: list[str]) -> None:
         check_flags()
         if FLAGS.target:
             jax.config.update("jax_platforms", "cpu")  # the TPUs are not here
+        compiled.keep()
         processes.connect(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
         if not processes.is_first():
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115

@@ -11,11 +11,11 @@ from typing import Any
 
 import jax
 
-Times = dict[str, list[float]]
+Times = dict[Any, list[float]]
 
 
 def in_turns(
-    rounds: int, steps: int, contenders: Mapping[str, Callable[[], Any]], warm: int = 1
+    rounds: int, steps: int, contenders: Mapping[Any, Callable[[], Any]], warm: int = 1
 ) -> Times:
     """Seconds of each contender's calls, `steps` at a time in each round, one after the other.
 

@@ -10,7 +10,6 @@ does the same work in the same process, in turns.
 
 import argparse
 import functools
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +22,7 @@ from benchmarks import harness
 from ofa_jax import mesh
 from ofa_jax.config import from_dict
 from ofa_jax.models import Network, best_compute, build_subnet, build_supernet
-from ofa_jax.space import Arch
+from ofa_jax.space import Arch, SearchSpace
 from ofa_jax.spaces import get_space
 from ofa_jax.train.losses import smoothed_cross_entropy, soft_cross_entropy
 from ofa_jax.train.phases import Phase, phase_data
@@ -33,6 +32,7 @@ from ofa_jax.train.step import init_state, optimizer
 
 Tree = Any
 Call = Callable[[], Any]
+ARCHS = 12  # random subnets
 REFERENCE = "once-for-all, "
 
 
@@ -129,8 +129,8 @@ def peak_bytes(program: Any) -> int:
 # -- one subnet ------------------------------------------------------------------------------------
 
 
-def subnet_passes(args: argparse.Namespace, setting: Setting) -> dict[str, Call]:
-    """Forward and backward pass of the largest, of random and of the smallest subnet."""
+def subnet_passes(args: argparse.Namespace, setting: Setting) -> dict[str, list[Call]]:
+    """Forward and backward passes of the largest, of random and of the smallest subnet."""
     net, space = setting.net, setting.net.space
     variables, batch = variables_of(net), made_up_batch(args)
     images = jnp.asarray(batch["image"] / 255.0, args.dtype)
@@ -145,16 +145,19 @@ def subnet_passes(args: argparse.Namespace, setting: Setting) -> dict[str, Call]
 
         return jax.grad(loss, has_aux=True)(variables["params"])
 
-    keys = (jax.random.key(number) for number in itertools.count())
-    sample = jax.jit(space.sample)
     return {
-        "largest": functools.partial(gradient, variables, space.largest()),
-        "random": lambda: gradient(variables, sample(next(keys))),
-        "smallest": functools.partial(gradient, variables, space.smallest()),
+        "largest": [functools.partial(gradient, variables, space.largest())],
+        "random": [functools.partial(gradient, variables, arch) for arch in random_archs(space)],
+        "smallest": [functools.partial(gradient, variables, space.smallest())],
     }
 
 
-def reference_passes(args: argparse.Namespace, net: Any) -> dict[str, Call]:
+def random_archs(space: SearchSpace) -> list[Arch]:
+    """The same for us and for the reference."""
+    return [space.sample(jax.random.key(seed)) for seed in range(ARCHS)]
+
+
+def reference_passes(args: argparse.Namespace, net: Any, space: Any) -> dict[str, list[Call]]:
     """The same of the reference."""
     import torch
 
@@ -163,51 +166,63 @@ def reference_passes(args: argparse.Namespace, net: Any) -> dict[str, Call]:
     images = net.images(args.batch_size, args.resolution)
     labels = torch.zeros(args.batch_size, dtype=torch.long, device=DEVICE)
 
-    def with_arch(**arch: Any) -> None:
-        net.net.set_active_subnet(**arch) if arch else net.net.sample_active_subnet()
-        net.subnet(images, labels)
+    def of(arch: Arch) -> Call:
+        values = space.arch_to_dict(arch)
+        # The reference wants a number for skipped blocks too.
+        given = {key: [v or max(filter(None, vs)) for v in vs] for key, vs in values.items()}
+
+        def call() -> None:
+            net.net.set_active_subnet(**given)
+            net.subnet(images, labels)
+
+        return call
 
     return {
-        "step": lambda: net.step(images, labels, args.subnets),
-        "largest": functools.partial(with_arch, ks=7, e=6, d=4),
-        "random": with_arch,
-        "smallest": functools.partial(with_arch, ks=3, e=3, d=2),
+        "step": [lambda: net.step(images, labels, args.subnets)],
+        "largest": [of(space.largest())],
+        "random": [of(arch) for arch in random_archs(space)],
+        "smallest": [of(space.smallest())],
     }
 
 
 # -- the table -------------------------------------------------------------------------------------
 
 
-def contenders(args: argparse.Namespace) -> tuple[dict[str, dict[str, Call]], dict[str, Any]]:
+def contenders(
+    args: argparse.Namespace,
+) -> tuple[dict[str, dict[str, list[Call]]], dict[str, Any]]:
     """By name: the whole step and the passes of one subnet; and the programs of the steps."""
-    found: dict[str, dict[str, Call]] = {}
+    found: dict[str, dict[str, list[Call]]] = {}
     programs: dict[str, Any] = {}
     for compute in args.compute:
         setting = setting_for(args, compute)
         name = f"ofa_jax, {setting.net.compute}"
         step, programs[name] = whole_step(args, setting)
-        found[name] = {"step": step, **subnet_passes(args, setting)}
+        found[name] = {"step": [step], **subnet_passes(args, setting)}
     if args.against_once_for_all:
         from benchmarks.once_for_all import LAYOUTS, Reference
 
         space = setting_for(args, "masks").config.search_space(args.classes)
         for layout in LAYOUTS:
-            found[REFERENCE + layout] = reference_passes(args, Reference(space, layout))
+            found[REFERENCE + layout] = reference_passes(args, Reference(space, layout), space)
     return found, programs
 
 
-def measure(args: argparse.Namespace, found: dict[str, dict[str, Call]]) -> dict[str, Any]:
-    """Milliseconds by contender: of the step, and of a pass of each subnet."""
+def measure(args: argparse.Namespace, found: dict[str, dict[str, list[Call]]]) -> dict[str, Any]:
+    """Milliseconds by contender: of the step, and of a pass of each subnet.
+
+    The mean of steps, which draw other subnets each time; the median of a subnet's passes.
+    """
     rows: dict[str, Any] = {name: {} for name in found}
     for what in ("step", "largest", "random", "smallest"):
         print(f"{what}:", flush=True)
-        calls = {name: of[what] for name, of in found.items()}
-        random = what == "random"
-        draws, warm = (2 * args.steps, 4 * args.warm) if random else (args.steps, args.warm)
-        for name, times in harness.in_turns(args.rounds, draws, calls, warm).items():
-            # Random subnets differ: their mean; what is always the same: the median.
-            average = np.mean if what in ("step", "random") else harness.middle
-            rows[name][what] = float(average(times)) * 1e3
+        calls = {(name, i): call for name, of in found.items() for i, call in enumerate(of[what])}
+        steps, warm = (args.steps, args.warm) if what == "step" else (2, 2)
+        times = harness.in_turns(args.rounds, steps, calls, warm)
+        average = np.mean if what == "step" else np.median
+        for name in found:
+            each = [average(taken) for (of, _), taken in times.items() if of == name]
+            rows[name][what] = float(np.mean(each)) * 1e3
     return rows
 
 

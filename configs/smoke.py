@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     return defaults(
         space={"stem": 8, "first": 8, "stages": STAGES, "head": 48, "features": 64},
         data={"name": "digits", "batch_size": 64, "resolutions": (16,), "held_out": 180},
-        train={"checkpoint_steps": 10},
+        train={"checkpoint_steps": 10, "compute": "masks"},  # compiles faster than branches
         curriculum=("full", "kernel", "depth1", "depth2", "expand1", "expand2"),
         phases={
             "full": {

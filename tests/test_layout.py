@@ -15,6 +15,7 @@ ALLOWED = {
     "search": {"space", "spaces"},
     "mesh": set(),
     "processes": set(),
+    "compiled": set(),
     "interop": {"space", "spaces", "elastic", "models", "checkpoint"},
     "metrics": {"processes"},
     "data": {"config"},

@@ -1,0 +1,43 @@
+import os
+
+import jax
+import pytest
+
+from ofa_jax import compiled
+
+
+@pytest.fixture
+def settings(monkeypatch):
+    """JAX's settings that are changed, put back afterwards; no place is told."""
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
+    yield lambda: {name: getattr(jax.config, name) for name in names}
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def test_programs_are_kept_in_the_users_cache(settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    compiled.keep()
+    directory, seconds = settings().values()
+    assert directory == str(tmp_path / "ofa_jax")
+    assert os.path.isdir(directory)
+    assert seconds == compiled.SECONDS
+
+
+def test_a_place_that_is_told_stays(settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")
+    before = settings()
+    compiled.keep()
+    assert settings() == before
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_nothing_can_be_written_nothing_is_kept(settings, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    before = settings()
+    compiled.keep()
+    assert settings() == before
