@@ -33,6 +33,43 @@ def test_input_pipeline(tmp_path):
     assert "to float32" in process.stdout
 
 
+def run_benchmark(name, tmp_path, *flags):
+    """Runs a benchmark as a user does; returns what it printed and its JSON."""
+    figures = tmp_path / "figures.json"
+    command = [sys.executable, "-m", f"benchmarks.{name}", f"--json={figures}", *flags]
+    process = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert process.returncode == 0, process.stderr
+    return process.stdout, json.loads(figures.read_text())
+
+
+def test_depthwise(tmp_path):
+    flags = ["--space=ofa_tiny_d123_e346_k357", "--resolution=8", "--kernels", "3", "--repeats=1"]
+    printed, report = run_benchmark("depthwise", tmp_path, *flags, "--against-once-for-all")
+    assert set(report["sums"]) == {"ofa_jax", "PyTorch, as shipped", "PyTorch, tuned"}
+    assert "32x8x8x96, 3, 1" in report["milliseconds"]
+    assert all(figure > 0 for sums in report["sums"].values() for figure in sums)
+    assert "to ofa_jax" in printed
+
+
+def test_train_step(tmp_path):
+    flags = ["--space=ofa_tiny_d123_e346_k357", "--resolution=16", "--batch_size=4", "--rounds=1",
+             "--steps=1", "--warm=1", "--subnets=1", "--compute=masks"]  # fmt: skip
+    printed, report = run_benchmark("train_step", tmp_path, *flags)
+    row = report["rows"]["ofa_jax, masks"]
+    assert row["images_per_second"] == 4 / row["step"] * 1e3
+    assert set(row) >= {"step", "largest", "random", "smallest", "random_to_largest"}
+    assert report["megabytes"]["ofa_jax, masks"] > 1
+    assert "random/largest" in printed
+
+
+def test_evaluate_subnets(tmp_path):
+    flags = ["--space=ofa_tiny_d123_e346_k357", "--resolution=16", "--subnets=2", "--repeats=1",
+             "--batch_size=4", "--calibration_images=4", "--test_images=8"]  # fmt: skip
+    _, report = run_benchmark("evaluate_subnets", tmp_path, *flags)
+    names = {"ofa_jax, branches", "ofa_jax, masks", "ofa_jax, masks, vmapped"}
+    assert set(report["seconds_a_subnet"]) == names
+
+
 def test_scaling_reads_what_the_devices_sum():
     devices = mesh.data_mesh(4)
     shapes = {"a": (3, 5), "b": (7,)}
