@@ -22,6 +22,7 @@ def get_config() -> ConfigDict:
     return defaults(
         space={"name": "ofa_tiny_d123_e346_k357", "dropout": 0.1},
         data={"name": "digits", "batch_size": 64, "resolutions": (16,), "held_out": 180},
+        train={"compute": "masks"},  # minutes: branches would not earn what they take to compile
         curriculum=("full", "kernel", "depth1", "depth2", "expand1", "expand2"),
         phases={
             "full": {

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from random_nets import QUICKLY, identical, inside, random_variables
+from random_nets import QUICKLY, identical, inside, largest_difference, random_variables
 
 from ofa_jax import mesh
 from ofa_jax.config import from_dict
@@ -63,18 +63,25 @@ def test_a_step_moves_nothing_between_host_and_device(tiny):
             program(state, *placed, batch)
 
 
-@pytest.mark.parametrize("compute", ["masks", "branches"])
-def test_the_state_is_donated(tiny, compute):
+def test_a_step_of_branches_is_one_of_masks_and_both_donate_their_state(tiny):
     """A step holds its state once, not before and after: no buffer of it is copied."""
-    cfg = config()
-    net, variables = random_variables(tiny)
-    devices, (_, _, teacher, data, batch) = mesh.data_mesh(1), setup(cfg, tiny)
-    state = init_state(cfg, devices, variables, 0)
-    jitted = jit_step(net.clone(compute=compute), cfg, 1, devices, state)
+    cfg, devices, results = config(subnets=2), mesh.data_mesh(1), {}
+    _, _, teacher, data, batch = setup(cfg, tiny)
     given = (mesh.replicate(devices, teacher), mesh.replicate(devices, data))
-    program = jitted.lower(state, *given, mesh.shard_batch(devices, batch)).compile()
-    held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    assert program.memory_analysis().alias_size_in_bytes == held
+    for compute in ("masks", "branches"):
+        net, variables = random_variables(tiny)
+        state = init_state(cfg, devices, variables, 0)
+        jitted = jit_step(net.clone(compute=compute), cfg, 2, devices, state)
+        images = mesh.shard_batch(devices, batch)
+        program = jitted.lower(state, *given, images).compile(compiler_options=QUICKLY)
+        held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        assert program.memory_analysis().alias_size_in_bytes == held
+        results[compute] = program(state, *given, images)
+    (masked, figures), (branched, others) = results.values()
+    for name, figure in figures.items():
+        np.testing.assert_allclose(others[name], figure, rtol=1e-4, err_msg=name)
+    assert largest_difference(branched.params, masked.params) < 1e-5
+    assert largest_difference(branched.batch_stats, masked.batch_stats) < 1e-5
 
 
 def test_the_step_is_the_sum_over_its_subnets(tiny):
