@@ -8,7 +8,8 @@ grouped convolution, and PyTorch's kernels, which are the reference's, in both l
 """
 
 import argparse
-import time
+import functools
+import statistics
 from collections.abc import Callable
 from typing import Any
 
@@ -32,13 +33,7 @@ def shapes(space: MobileNetSpace, batch: int, resolution: int) -> list[tuple[int
 
 
 def milliseconds(call: Callable[[], Any], repeats: int) -> float:
-    call()
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - began)
-    return harness.middle(times) * 1e3
+    return statistics.median(harness.timed(call, repeats)) * 1e3
 
 
 def ours(
@@ -58,7 +53,7 @@ def ours(
         y, vjp = jax.vjp(lambda x, w: function(x, w, stride), x, weight)
         return y, vjp(y)
 
-    calls = (lambda f=f: jax.block_until_ready(f(x, weight)) for f in (forward, both))
+    calls = (functools.partial(f, x, weight) for f in (forward, both))
     first, second = (milliseconds(call, args.repeats) for call in calls)
     return first, second
 

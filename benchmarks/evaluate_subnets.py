@@ -9,7 +9,6 @@ take a batch of archs at a time, one after the other; beside them masks in one `
 
 import argparse
 import functools
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -75,14 +74,8 @@ def vmapped(net: Network, variables: Tree, archs: Arch, images: Images) -> None:
 
 
 def seconds_each(work: Callable[[], Any], subnets: int, repeats: int) -> float:
-    """Seconds for a subnet, the best of some times behind a first one, which compiles."""
-    work()
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return min(times) / subnets
+    """Seconds for a subnet, the best of some times."""
+    return min(harness.timed(work, repeats)) / subnets
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 import importlib.metadata
 import json
 import os
-import statistics
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +14,11 @@ Times = dict[Any, list[float]]
 
 
 def in_turns(
-    rounds: int, steps: int, contenders: Mapping[Any, Callable[[], Any]], warm: int = 1
+    rounds: int,
+    steps: int,
+    contenders: Mapping[Any, Callable[[], Any]],
+    warm: int = 1,
+    told: bool = True,
 ) -> Times:
     """Seconds of each contender's calls, `steps` at a time in each round, one after the other.
 
@@ -32,13 +35,14 @@ def in_turns(
                 began = time.perf_counter()
                 jax.block_until_ready(call())
                 times[name].append(time.perf_counter() - began)
-        print(f"  round {turn + 1} of {rounds} done", flush=True)
+        if told:
+            print(f"  round {turn + 1} of {rounds} done", flush=True)
     return times
 
 
-def middle(times: list[float]) -> float:
-    """The median."""
-    return statistics.median(times)
+def timed(call: Callable[[], Any], repeats: int) -> list[float]:
+    """Seconds of a call, so many times; a first one, which compiles, is not counted."""
+    return in_turns(1, repeats, {"": call}, told=False)[""]
 
 
 def machine() -> dict[str, Any]:

@@ -209,7 +209,7 @@ def contenders(
 
 
 def measure(args: argparse.Namespace, found: dict[str, dict[str, list[Call]]]) -> dict[str, Any]:
-    """Milliseconds by contender: of the step, and of a pass of each subnet.
+    """Milliseconds by contender: of the step, and of one pass of a subnet.
 
     The mean of steps, which draw other subnets each time; the median of a subnet's passes.
     """
@@ -258,11 +258,13 @@ def show_memory(args: argparse.Namespace, programs: dict[str, Any]) -> dict[str,
 def show_bandwidth(programs: dict[str, Any], rows: dict[str, Any]) -> None:
     """On a chip whose figures are known: the share of its memory bandwidth that a step takes."""
     chip = chip_of(jax.devices()[0])
-    for name, program in programs.items() if chip else ():
+    if chip is None:
+        return
+    for name, program in programs.items():
         moved = cost_of(program).moved
-        least = moved / chip.bandwidth * 1e3  # type: ignore[union-attr]
+        least = moved / chip.bandwidth * 1e3
         print(
-            f"{name}: {moved / 1e9:.1f} GB at {chip.bandwidth / 1e9:.0f} GB/s: at least"  # type: ignore[union-attr]
+            f"{name}: {moved / 1e9:.1f} GB at {chip.bandwidth / 1e9:.0f} GB/s: at least"
             f" {least:.1f} ms, {least / rows[name]['step']:.0%} of the step (loops counted once)"
         )
 

@@ -6,9 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from random_nets import QUICKLY, random_images, random_variables
 
 import ofa_jax
+from ofa_jax import conv
+from ofa_jax.models import layers
 from ofa_jax.models.branches import Branch, switch
 
 
@@ -32,18 +35,40 @@ def without_inactive(moments):
 
 
 def compare_gradients(mine, theirs):
-    """Equal as a whole; each within what a ReLU that tips by rounding changes; zeros exactly."""
+    """Equal as a whole and each by itself; zeros exactly."""
     difference = jax.tree.map(jnp.subtract, mine, theirs)
     whole = float(optax.tree.norm(theirs))
-    assert float(optax.tree.norm(difference)) < 5e-3 * whole
+    assert float(optax.tree.norm(difference)) < 1e-4 * whole
     for (path, apart), array in zip(
         jax.tree_util.tree_leaves_with_path(difference), jax.tree.leaves(theirs), strict=True
     ):
         name = jax.tree_util.keystr(path)
-        bound = 5e-3 * float(jnp.linalg.norm(array)) + 2e-3 * whole
+        bound = 1e-3 * float(jnp.linalg.norm(array)) + 1e-4 * whole
         assert float(jnp.linalg.norm(apart)) <= bound * bool(array.any()), name
 
 
+@pytest.fixture
+def smooth(space, monkeypatch):
+    """Activations without kinks, which both ways share.
+
+    Where an input lies on a kink, one rounding tips the gradient: images moved by 1e-7 change that
+    of MobileNetV3's masks by 2e-3. Bottlenecks pass everything, as theirs applied twice must be as
+    once; and their pooling takes every other pixel.
+    """
+    acts = {"relu": jnp.tanh, "relu6": jnp.tanh, "h_swish": jax.nn.silu}
+    if space.widths:
+        acts = {"relu": lambda x: x}
+        monkeypatch.setattr(conv, "max_pool", lambda x, size, stride: x[:, ::stride, ::stride])
+    for name, act in acts.items():
+        monkeypatch.setitem(layers.ACTIVATIONS, name, act)
+    monkeypatch.setattr(jax.nn, "relu", jnp.tanh)
+    monkeypatch.setattr(jax.nn, "hard_sigmoid", jax.nn.sigmoid)
+    jax.clear_caches()  # what was traced has the others
+    yield
+    jax.clear_caches()
+
+
+@pytest.mark.usefixtures("smooth")
 def test_branches_equal_masks_in_every_space(space):
     net, variables = random_variables(space)
     images = random_images(space, 8)
@@ -58,7 +83,7 @@ def test_branches_equal_masks_in_every_space(space):
         expected_loss, (expected_logits, expected_changed) = expected
         np.testing.assert_allclose(loss, expected_loss, rtol=1e-5)
         scale = np.abs(expected_logits).max()
-        np.testing.assert_allclose(logits, expected_logits, atol=5e-5 * scale)
+        np.testing.assert_allclose(logits, expected_logits, atol=1e-5 * scale)
         for collection in (changed, expected_changed):
             collection["moments"] = without_inactive(collection["moments"])
         jax.tree.map(
@@ -110,3 +135,8 @@ def test_switch_has_the_gradient_of_the_drawn_branch():
         (value, aux), slope = run(choice, 5.0, 2.0)
         assert (float(value), int(aux["exponent"])) == (5 * 2**exponent, exponent)
         assert float(slope) == 5 * exponent * 2 ** (exponent - 1)
+
+
+def test_another_way_to_compute_is_refused(tiny):
+    with pytest.raises(ValueError, match="compute='auto': expected one of masks, branches"):
+        ofa_jax.build_supernet(tiny, "auto")

@@ -8,6 +8,7 @@ from ofa_jax.spaces import MobileNetSpace, ResNetSpace
 __all__ = ["MobileNetV3", "Network", "ResNet", "best_compute", "build_subnet", "build_supernet"]
 
 Network = MobileNetV3 | ResNet
+WAYS = ("masks", "branches")
 
 
 def build_supernet(space: SearchSpace, compute: str = "masks") -> Network:
@@ -17,7 +18,12 @@ def build_supernet(space: SearchSpace, compute: str = "masks") -> Network:
       space: any of `list_spaces()`, or one of your own.
       compute: "masks" computes every elastic block at its largest and zeroes what is not drawn;
         "branches" computes what is drawn. Equal results, at other prices: see `best_compute`.
+
+    Raises:
+      ValueError: another way to compute.
     """
+    if compute not in WAYS:
+        raise ValueError(f"compute={compute!r}: expected one of {', '.join(WAYS)}")
     if isinstance(space, ResNetSpace):
         return ResNet(space, space.stem_block, space.blocks, compute=compute)
     assert isinstance(space, MobileNetSpace)

@@ -87,6 +87,8 @@ def drawn_block(
 ) -> jax.Array:
     """The output of a block's drawn variant, by the variables of the network that calls this.
 
+    Differentiated by parameters and `x`; running statistics count as constants.
+
     Args:
       network: has the elastic block's variables, and receives the statistics that change.
       variant: makes the module of one of `block.variants`, which are what may be drawn.
