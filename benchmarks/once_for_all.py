@@ -17,23 +17,24 @@ LAYOUTS = {"as shipped": torch.contiguous_format, "tuned": torch.channels_last}
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def stub_torchvision() -> None:
-    """The reference imports torchvision, of which nothing here is used."""
+def stub_imports() -> None:
+    """The reference imports torchvision and gdown, of which nothing here is used."""
     names = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional",
-             "torchvision.datasets")  # fmt: skip
+             "torchvision.datasets", "gdown")  # fmt: skip
     modules = {name: types.ModuleType(name) for name in names}
     modules["torchvision.transforms"].RandomResizedCrop = type(  # type: ignore[attr-defined]
         "RandomResizedCrop", (), {}
     )
     for name in names[1:]:
         parent, _, child = name.rpartition(".")
-        setattr(modules[parent], child, modules[name])
+        if parent:
+            setattr(modules[parent], child, modules[name])
     sys.modules.update(modules)
 
 
 def reference(space: SearchSpace, state_dict: dict[str, np.ndarray] | None = None) -> Any:
     """The reference's supernet of `space`, with these weights or fresh ones."""
-    stub_torchvision()
+    stub_imports()
     from ofa.imagenet_classification.elastic_nn import networks
 
     common = {

@@ -1,6 +1,6 @@
 """Once-for-All training in JAX: train one network, cut any of 10^19 out of it."""
 
-from ofa_jax import interop
+from ofa_jax import interop, search
 from ofa_jax.checkpoint import load_subnet, load_supernet
 from ofa_jax.models import build_supernet
 from ofa_jax.search.cost import macs, params
@@ -26,5 +26,6 @@ __all__ = [
     "load_supernet",
     "macs",
     "params",
+    "search",
     "sort_width",
 ]

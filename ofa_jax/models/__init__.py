@@ -1,4 +1,4 @@
-"""Flax modules; the only package that imports flax."""
+"""Flax modules: the networks; besides them only the accuracy predictor is one."""
 
 from ofa_jax.models.mobilenet import MobileNetV3
 from ofa_jax.models.resnet import ResNet

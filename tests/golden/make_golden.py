@@ -15,7 +15,7 @@ import numpy as np
 from random_nets import GOLDEN_SPACES, golden_archs, golden_batch, random_variables
 
 import ofa_jax
-from benchmarks.once_for_all import reference, stub_torchvision
+from benchmarks.once_for_all import reference, stub_imports
 
 PATH = Path(__file__).with_name("once_for_all.npz")
 
@@ -24,7 +24,7 @@ def golden(space):
     """{name: array} of everything the tests compare, for one space."""
     import torch
 
-    stub_torchvision()
+    stub_imports()
     from ofa.imagenet_classification.elastic_nn.utils import set_running_statistics
 
     _, variables = random_variables(space)

@@ -27,9 +27,9 @@ DECAY = 0.1  # large, so that ten steps show which weights take it
 
 @pytest.fixture(autouse=True)
 def reference():
-    from benchmarks.once_for_all import reference, stub_torchvision
+    from benchmarks.once_for_all import reference, stub_imports
 
-    stub_torchvision()
+    stub_imports()
     return reference
 
 

@@ -1,0 +1,275 @@
+"""Latency of a subnet as the sum of its parts', looked up in a table of a device.
+
+The reference's tables (one YAML a resolution) and our own (one JSON file, `build_latency_table`)
+have the same keys: what a part does, `expanded_conv-input:28x28x40-output:14x14x80-expand:240-...`.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import yaml
+
+from ofa_jax.space import Arch, SearchSpace
+from ofa_jax.spaces import Bottleneck, InvertedResidual, MobileNetSpace, ResNetSpace
+
+UNIT = "ms"
+
+
+class Part(NamedTuple):
+    """One part of a net: a key of the table for each combination of its genes' choices.
+
+    `genes` are (field of `Arch`, index), `keys` an object array with an axis for each of them,
+    `block` the part's index in `space.blocks` if it is one that can be skipped. `builds` has what
+    is to be built and timed for each key, None for what the reference times by itself.
+    """
+
+    genes: tuple[tuple[str, int], ...]
+    keys: np.ndarray
+    block: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LatencyTable:
+    """`table(arch, resolution)` is milliseconds: exact for concrete archs, float32 if traced.
+
+    Attributes:
+      space: whose subnets it knows.
+      source: the file or directory it was read from.
+      milliseconds: of each key, by resolution.
+      about: batch size, dtype, machine and versions, as the file says.
+    """
+
+    space: SearchSpace
+    source: str
+    milliseconds: Mapping[int, Mapping[str, float]]
+    about: Mapping[str, Any]
+
+    def __call__(self, arch: Arch, resolution: Any) -> Any:
+        """Milliseconds of one arch; NaN at a traced resolution that is not in the table.
+
+        Raises:
+          ValueError: a concrete resolution that is not in the table.
+        """
+        traced = any(isinstance(v, jax.core.Tracer) for v in jax.tree.leaves((arch, resolution)))
+        if not isinstance(resolution, jax.core.Tracer):
+            self.check(int(resolution))
+        xp = jnp if traced else np
+        table = self._flat
+        fields = [xp.asarray(getattr(arch, field)) for field in self.space.dimensions]
+        genes = xp.concatenate([*fields, xp.zeros(1, fields[0].dtype)])  # the last one: no gene
+        index = table.offsets + (table.strides * genes[table.genes]).sum(-1)
+        known = xp.asarray(table.resolutions) == resolution
+        size = table.values.shape[1]
+        found = xp.asarray(table.values).reshape(-1)[known.argmax() * size + index]
+        active = xp.asarray(self.space.active(arch.depth))
+        kept = xp.concatenate([active, xp.ones(1, bool)])[table.blocks]
+        total = (found * kept).sum()
+        return xp.where(known.any(), total, np.nan) if traced else float(total)
+
+    def check(self, resolution: int) -> None:
+        """Raises `ValueError` unless the table has the resolution."""
+        if resolution not in self.milliseconds:
+            raise ValueError(
+                f"{self.source} has no resolution {resolution}: it has {sorted(self.milliseconds)}"
+            )
+
+    @functools.cached_property
+    def _flat(self) -> "_Flat":
+        return _flatten(self.space, self.milliseconds, self.source)
+
+
+class _Flat(NamedTuple):
+    """The table as arrays: a part's key is at offset + the sum of stride x gene."""
+
+    resolutions: tuple[int, ...]
+    values: np.ndarray  # [resolutions, keys] milliseconds
+    offsets: np.ndarray  # [parts]
+    strides: np.ndarray  # [parts, 4]
+    genes: np.ndarray  # [parts, 4], of the arch's fields one after the other, and a zero
+    blocks: np.ndarray  # [parts], of the space's blocks, and one that is always there
+
+
+def _flatten(
+    space: SearchSpace, milliseconds: Mapping[int, Mapping[str, float]], source: str
+) -> _Flat:
+    starts, total = {}, 0
+    for field, dimension in space.dimensions.items():
+        starts[field] = total
+        total += len(dimension.values)
+    rows, offsets, strides, genes, blocks = [], [], [], [], []
+    for resolution, table in milliseconds.items():
+        row: list[float] = []
+        for part in parts(space, resolution):
+            offsets.append(len(row))
+            shape = part.keys.shape
+            strides.append([int(np.prod(shape[i + 1 :])) for i in range(len(shape))])
+            genes.append([starts[field] + index for field, index in part.genes])
+            blocks.append(len(space.blocks) if part.block is None else part.block)
+            row += [_look_up(table, key, resolution, source) for key in part.keys.flat]
+        rows.append(row)
+    count = len(offsets) // len(rows)  # every resolution has the same parts
+    padded = [[*s, *[0] * (4 - len(s))] for s in strides[:count]]
+    pointed = [[*g, *[total] * (4 - len(g))] for g in genes[:count]]
+    return _Flat(tuple(milliseconds), np.asarray(rows), np.asarray(offsets[:count]),
+                 np.asarray(padded), np.asarray(pointed), np.asarray(blocks[:count]))  # fmt: skip
+
+
+def _look_up(table: Mapping[str, float], key: str, resolution: int, source: str) -> float:
+    if key not in table:
+        raise ValueError(f"{source} has no key {key!r} at resolution {resolution}")
+    return table[key]
+
+
+# -- the parts of a net --------------------------------------------------------------------------
+
+
+def parts(space: SearchSpace, resolution: int) -> Iterator[Part]:
+    """What a net of the space consists of at one resolution."""
+    if isinstance(space, ResNetSpace):
+        return _resnet_parts(space, resolution)
+    assert isinstance(space, MobileNetSpace)
+    return _mobilenet_parts(space, resolution)
+
+
+def _out(size: int, stride: int) -> int:
+    return (size - 1) // stride + 1
+
+
+def _single(key: str) -> np.ndarray:
+    return np.asarray(key, object)
+
+
+def _shape(size: int, channels: int) -> str:
+    return f"{size}x{size}x{channels}"
+
+
+def _mobilenet_parts(space: MobileNetSpace, resolution: int) -> Iterator[Part]:
+    size = _out(resolution, space.stem_stride)
+    yield Part((), _single(f"Conv-input:{_shape(resolution, 3)}-output:{_shape(size, space.stem)}"))
+    yield Part((), _single(_residual_key(space.first_block, size, 0, 0)))
+    for i, block in enumerate(space.blocks):
+        keys = [[_residual_key(block, size, kernel, mid) for mid in range(len(block.mids))]
+                for kernel in range(len(block.kernels))]  # fmt: skip
+        yield Part((("kernel", i), ("expand", i)), np.asarray(keys, object), i)
+        size = _out(size, block.stride)
+    last, head, features = space.stages[-1].width, space.head, space.features
+    yield Part((), _single(f"Conv_1-input:{_shape(size, last)}-output:{_shape(size, head)}"))
+    yield Part((), _single(f"AvgPool2D-input:{_shape(size, head)}-output:{_shape(1, head)}"))
+    if features:
+        yield Part((), _single(f"Conv_2-input:{_shape(1, head)}-output:{_shape(1, features)}"))
+    logits = f"Logits-input:{_shape(1, features or head)}-output:{space.num_classes}"
+    yield Part((), _single(logits))
+
+
+def _residual_key(block: InvertedResidual, size: int, kernel: int, mid: int) -> str:
+    """The reference's key of an inverted residual (`latency_table.py`)."""
+    sides = (_shape(size, block.in_width), _shape(_out(size, block.stride), block.width))
+    return (
+        f"expanded_conv-input:{sides[0]}-output:{sides[1]}-expand:{block.mids[mid]}"
+        f"-kernel:{block.kernels[kernel]}-stride:{block.stride}-idskip:{int(block.residual)}"
+        f"-se:{int(bool(block.squeezes))}-hs:{int(block.act == 'h_swish')}"
+    )
+
+
+def _resnet_parts(space: ResNetSpace, resolution: int) -> Iterator[Part]:
+    size, stem = _out(resolution, 2), space.stem_block
+    out = _out(size, 2)
+    keys = [[[f"stem-input:{_shape(resolution, 3)}-output:{_shape(out, width)}-mid:{mid}"
+              f"-residual:{int(depth == len(space.depths) - 1)}"
+              for depth in range(len(space.depths))]
+             for width in stem.widths] for mid in stem.mids]  # fmt: skip
+    yield Part((("width", 0), ("width", 1), ("depth", 0)), np.asarray(keys, object))
+    size = out
+    for i, block in enumerate(space.blocks):
+        keys = [[[_bottleneck_key(block, size, in_width, width, expand)
+                  for expand in range(len(space.expands))]
+                 for width in range(len(space.widths))]
+                for in_width in range(len(space.widths))]  # fmt: skip
+        genes = (("width", space.in_gene(block)), ("width", block.stage + 2), ("expand", i))
+        yield Part(genes, np.asarray(keys, object), i)
+        size = _out(size, block.stride)
+    widths = space.blocks[-1].widths
+    logits = [f"Logits-input:{_shape(size, w)}-output:{space.num_classes}" for w in widths]
+    yield Part((("width", len(space.stages) + 1),), np.asarray(logits, object))
+
+
+def _bottleneck_key(block: Bottleneck, size: int, in_width: int, width: int, expand: int) -> str:
+    if not block.projected:
+        in_width = width  # one gene is both
+    sides = (_shape(size, block.in_widths[in_width]), block.widths[width])
+    return (
+        f"bottleneck-input:{sides[0]}-output:{_shape(_out(size, block.stride), sides[1])}"
+        f"-mid:{block.mids[width][expand]}-stride:{block.stride}-projected:{int(block.projected)}"
+    )
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+
+def load_latency_table(path: str | Path, space: SearchSpace) -> LatencyTable:
+    """Reads a latency table: `table(arch, resolution)` in milliseconds.
+
+    Args:
+      path: a directory of the reference's `<resolution>_lookup_table.yaml`, or a JSON file that
+        `build_latency_table` wrote.
+      space: whose subnets will be asked for.
+
+    Raises:
+      ValueError: no table there; a key, resolution or unit missing, by name; not milliseconds.
+    """
+    path = Path(path)
+    milliseconds, about = _read_yamls(path) if path.is_dir() else _read_json(path)
+    table = LatencyTable(space, str(path), milliseconds, about)
+    table._flat  # noqa: B018  looks every key up
+    return table
+
+
+def _read_yamls(directory: Path) -> tuple[dict[int, dict[str, float]], dict[str, Any]]:
+    suffix = "_lookup_table.yaml"
+    files = {p.name.removesuffix(suffix): p for p in sorted(directory.glob(f"*{suffix}"))}
+    numbered = {int(name): path for name, path in files.items() if name.isdigit()}
+    if not numbered:
+        raise ValueError(f"{directory} has no table: expected <resolution>{suffix}")
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    tables = {}
+    for resolution, path in sorted(numbered.items()):
+        try:
+            data = yaml.load(path.read_text(), Loader=loader)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        tables[resolution] = dict(_numbers(path, data, "mean"))
+    return tables, {"unit": UNIT, "batch_size": 1}
+
+
+def _read_json(path: Path) -> tuple[dict[int, dict[str, float]], dict[str, Any]]:
+    try:
+        data = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise ValueError(f"no latency table at {path}") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise ValueError(f"{path} is no latency table: expected an object")
+    for key in ("unit", "resolutions"):
+        if key not in data:
+            raise ValueError(f"{path} is no latency table: it has no {key!r}")
+    if data["unit"] != UNIT:
+        raise ValueError(f"{path} has the unit {data['unit']!r}: expected {UNIT!r}")
+    resolutions = data.pop("resolutions")
+    tables = {int(r): dict(_numbers(path, t, "median")) for r, t in resolutions.items()}
+    return tables, data
+
+
+def _numbers(path: Path, data: Any, statistic: str) -> Iterable[tuple[str, float]]:
+    for key, entry in data.items() if isinstance(data, dict) else [(str(path), data)]:
+        value = entry.get(statistic) if isinstance(entry, dict) else None
+        if not isinstance(value, int | float) or not value >= 0:
+            raise ValueError(f"{path}: {key!r} has no {statistic!r} of at least 0")
+        yield key, float(value)

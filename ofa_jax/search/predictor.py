@@ -1,0 +1,312 @@
+"""The accuracy predictor: a small net from an arch and a resolution to the accuracy of the subnet.
+
+Three hidden layers of 400 over one-hot choices, all zero where a block is skipped, as in the
+reference (`accuracy_predictor.py`), whose weights `load_predictor` reads too.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from scipy import stats
+
+from ofa_jax.space import Arch, SearchSpace
+from ofa_jax.spaces import space_to_dict
+
+Tree = Any
+# The sizes the reference's predictors know: MobileNetV3's in steps of 16, ResNet50's these alone.
+MOBILENET_BINS = tuple((low, low + 16) for low in range(112, 240, 16))
+RESNET_BINS = tuple((size, size + 1) for size in (128, 144, 160, 176, 192, 224, 240, 256))
+
+
+class MLP(nn.Module):
+    """`[..., features]` to one number each."""
+
+    hidden: tuple[int, ...] = (400, 400, 400)
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[...]` float32 of `[..., features]`."""
+        for i, width in enumerate(self.hidden):
+            x = nn.relu(nn.Dense(width, name=f"hidden{i}")(x))
+        return nn.Dense(1, name="out")(x)[..., 0]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predictor:
+    """`predictor(arch, resolution)` is the accuracy expected of a subnet, in [0, 1].
+
+    Attributes:
+      space: whose subnets it knows.
+      bins: the resolutions it knows, as (first, behind the last) pixels of each input.
+      params: of the `MLP`.
+      report: how good it is: "rmse", "kendall_tau", "spearman" on held-out archs; {} if unknown.
+    """
+
+    space: SearchSpace
+    bins: tuple[tuple[int, int], ...]
+    params: Tree
+    report: Mapping[str, Any]
+
+    def __call__(self, arch: Arch, resolution: Any) -> jax.Array:
+        """Accuracy of one arch; NaN at a traced resolution that it does not know.
+
+        Raises:
+          ValueError: a concrete resolution that it does not know.
+        """
+        if not isinstance(resolution, jax.core.Tracer):
+            self.check(int(resolution))
+        x, known = features(self.space, self.bins, arch, resolution)
+        predicted: Any = mlp_of(self.params).apply({"params": self.params}, x)
+        return jnp.where(known, predicted, jnp.nan)
+
+    def check(self, resolution: int) -> None:
+        """Raises `ValueError` unless the predictor knows the resolution."""
+        if not any(low <= resolution < high for low, high in self.bins):
+            known = ", ".join(str(low) if high == low + 1 else f"{low}-{high - 1}"
+                              for low, high in self.bins)  # fmt: skip
+            raise ValueError(f"the predictor does not know resolution {resolution}: it has {known}")
+
+
+def mlp_of(params: Tree) -> MLP:
+    """The net that has these parameters."""
+    return MLP(tuple(params[f"hidden{i}"]["bias"].shape[0] for i in range(len(params) - 1)))
+
+
+def features(
+    space: SearchSpace, bins: Sequence[tuple[int, int]], arch: Arch, resolution: Any
+) -> tuple[jax.Array, jax.Array]:
+    """`[features]` of one arch: one-hot choices, kernels first; and whether it has a bin.
+
+    Blocks that are skipped are all zero. A ResNet's stem and widths follow the expand ratios; the
+    resolution comes last.
+    """
+    active = jnp.asarray(space.active(arch.depth))[:, None]
+    groups = []
+    if len(space.kernels) > 1:
+        groups.append(active * jax.nn.one_hot(arch.kernel, len(space.kernels)))
+    groups.append(active * jax.nn.one_hot(arch.expand, len(space.expands)))
+    if space.stem_genes:
+        groups.append(
+            jax.nn.one_hot(jnp.asarray(arch.depth[0] == len(space.depths) - 1, jnp.int32), 2)
+        )
+    if arch.width is not None:
+        groups.append(jax.nn.one_hot(arch.width, len(space.widths)))
+    low, high = np.asarray(bins).T
+    size = (low <= resolution) & (resolution < high)
+    flat = [jnp.ravel(group) for group in groups]
+    return jnp.concatenate([*flat, size]).astype(jnp.float32), size.any()
+
+
+def feature_count(space: SearchSpace, bins: Sequence[tuple[int, int]]) -> int:
+    """The length of `features`."""
+    return len(features(space, bins, space.smallest(), bins[0][0])[0])
+
+
+# -- training ------------------------------------------------------------------------------------
+
+
+class Recipe(NamedTuple):
+    """How a predictor is trained (the reference's issue 30); epochs end early without progress."""
+
+    lr: float = 1e-3
+    weight_decay: float = 1e-4
+    batch_size: int = 64
+    epochs: int = 600
+    patience: int = 10  # checks of `EVERY` epochs
+    hidden: tuple[int, ...] = (400, 400, 400)
+
+
+EVERY = 10  # epochs between two looks at the validation archs
+
+
+def train_predictor(
+    space: SearchSpace,
+    archs: Arch,
+    resolutions: np.ndarray,
+    accuracies: np.ndarray,
+    key: jax.Array,
+    recipe: Recipe | None = None,
+) -> Predictor:
+    """A predictor from measured subnets: 70 % to learn from, 10 % to stop by, 20 % held out.
+
+    Args:
+      space: of the archs.
+      archs: stacked, `[n, ...]`.
+      resolutions: `[n]` pixels.
+      accuracies: `[n]` in [0, 1].
+      key: splits, initialises and shuffles.
+      recipe: how; default the reference's.
+
+    Raises:
+      ValueError: fewer than 20 subnets, or an accuracy that is none.
+    """
+    count, recipe = len(accuracies), recipe or Recipe()
+    if count < 20:
+        raise ValueError(f"{count} measured subnets are too few for a predictor: expected 20")
+    if not ((accuracies >= 0) & (accuracies <= 1)).all():
+        raise ValueError("an accuracy is not in [0, 1]")
+    bins = tuple((int(r), int(r) + 1) for r in np.unique(resolutions))
+    inputs, _ = jax.jit(jax.vmap(functools.partial(features, space, bins)))(archs, resolutions)
+    split_key, init_key, key = jax.random.split(key, 3)
+    order = np.asarray(jax.random.permutation(split_key, count))
+    test, stop, learn = np.split(order, [count // 5, count // 5 + max(count // 10, 2)])
+    # Learnt as deviations in units of their own: accuracies of 0.97 and 0.99 would else drown in
+    # the weight decay. The last layer takes both back.
+    mean, scale = accuracies[learn].mean(), accuracies[learn].std() + 1e-6
+    targets = jnp.asarray((accuracies - mean) / scale, jnp.float32)
+    net = MLP(recipe.hidden)
+    params = net.init(init_key, inputs[:1])["params"]
+    params["out"]["bias"] = jnp.zeros(1)
+    params = _fit(net, recipe, params, inputs[learn], targets[learn],
+                  inputs[stop], targets[stop], key)  # fmt: skip
+    params["out"] = {"kernel": params["out"]["kernel"] * scale,
+                     "bias": params["out"]["bias"] * scale + mean}  # fmt: skip
+    params = jax.tree.map(np.asarray, params)
+    predicted = np.asarray(net.apply({"params": params}, inputs[test]))
+    return Predictor(space, bins, params, agreement(predicted, accuracies[test]))
+
+
+def agreement(predicted: np.ndarray, measured: np.ndarray) -> dict[str, float]:
+    """RMSE, Kendall's tau and Spearman's rho of predicted and measured accuracies."""
+    constant = np.ptp(predicted) == 0 or np.ptp(measured) == 0  # ranks mean nothing
+    return {
+        "held_out_archs": len(measured),
+        "rmse": float(np.sqrt(np.mean((predicted - measured) ** 2))),
+        "kendall_tau": 0.0 if constant else float(stats.kendalltau(predicted, measured)[0]),
+        "spearman": 0.0 if constant else float(stats.spearmanr(predicted, measured)[0]),
+    }
+
+
+def _fit(net: MLP, recipe: Recipe, params: Tree, x: Any, y: Any,
+         stop_x: Any, stop_y: Any, key: jax.Array) -> Tree:  # fmt: skip
+    """The parameters that were best on the archs to stop by."""
+    decay = optax.add_decayed_weights(recipe.weight_decay)
+    optimizer = optax.chain(decay, optax.adam(recipe.lr))
+    size = min(recipe.batch_size, len(x))
+    steps = len(x) // size
+
+    def loss(params: Tree, x: jax.Array, y: jax.Array) -> jax.Array:
+        predicted: Any = net.apply({"params": params}, x)
+        return jnp.mean(jnp.square(predicted - y))
+
+    def step(state: Any, rows: jax.Array) -> tuple[Any, None]:
+        params, moments = state
+        gradient = jax.grad(loss)(params, x[rows], y[rows])
+        updates, moments = optimizer.update(gradient, moments, params)
+        return (optax.apply_updates(params, updates), moments), None
+
+    @jax.jit
+    def epochs(state: Any, key: jax.Array) -> tuple[Any, jax.Array]:
+        shuffled = [jax.random.permutation(k, len(x)) for k in jax.random.split(key, EVERY)]
+        rows = jnp.concatenate([s[: steps * size].reshape(steps, size) for s in shuffled])
+        state, _ = jax.lax.scan(step, state, rows)
+        return state, loss(state[0], stop_x, stop_y)
+
+    state, best, least, waited = (params, optimizer.init(params)), params, np.inf, 0
+    for _ in range(recipe.epochs // EVERY):
+        key, shuffle = jax.random.split(key)
+        state, error = epochs(state, shuffle)
+        waited += 1
+        if float(error) < least:
+            best, least, waited = state[0], float(error), 0
+        if waited > recipe.patience:
+            break
+    return best
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+ABOUT = "about"  # the one entry of our files that is no parameter
+
+
+def save_predictor(path: Path, predictor: Predictor) -> None:
+    """Writes `path` (.npz), whole or not at all."""
+    about = {
+        "space": _identity(predictor.space),
+        "bins": predictor.bins,
+        "report": dict(predictor.report),
+    }
+    leaves = {f"{layer}/{name}": np.asarray(array) for layer, tree in predictor.params.items()
+              for name, array in tree.items()}  # fmt: skip
+    temporary = path.with_name(f".{path.stem}.tmp.npz")
+    leaves[ABOUT] = np.asarray(json.dumps(about))
+    np.savez(temporary, **leaves)  # type: ignore[arg-type]
+    temporary.replace(path)
+
+
+def _identity(space: SearchSpace) -> dict[str, Any]:
+    """What makes two spaces the same to a predictor."""
+    own = json.loads(json.dumps(space_to_dict(space)))
+    return {k: v for k, v in own.items() if k not in ("num_classes", "dropout", "resolutions")}
+
+
+def load_predictor(path: str | Path, space: SearchSpace) -> Predictor:
+    """Reads a predictor: `predictor(arch, resolution)` is an accuracy in [0, 1].
+
+    Args:
+      path: a file of `--mode=search`, or the reference's weights by their PyTorch names (.npz).
+      space: whose subnets will be asked for.
+
+    Raises:
+      ValueError: no such file, no predictor, or one of another space.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+    except FileNotFoundError as error:
+        raise ValueError(f"no predictor at {path}") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} is no predictor: {error}") from error
+    if ABOUT in arrays:
+        return _own(path, space, arrays)
+    return _reference(path, space, arrays)
+
+
+def _own(path: Path, space: SearchSpace, arrays: dict[str, np.ndarray]) -> Predictor:
+    about = json.loads(str(arrays.pop(ABOUT)))
+    ours, theirs = _identity(space), about["space"]
+    different = [key for key in ours if ours[key] != theirs.get(key)]
+    if different:
+        key = different[0]
+        raise ValueError(f"{path} is a predictor of another space: its {key} is {theirs.get(key)},"
+                         f" not {ours[key]}")  # fmt: skip
+    params: dict[str, dict[str, np.ndarray]] = {}
+    for name, array in arrays.items():
+        layer, _, leaf = name.partition("/")
+        params.setdefault(layer, {})[leaf] = array
+    bins = tuple((low, high) for low, high in about["bins"])
+    return Predictor(space, bins, params, about["report"])
+
+
+def _reference(path: Path, space: SearchSpace, arrays: dict[str, np.ndarray]) -> Predictor:
+    weights = [array for name, array in arrays.items() if name.endswith("weight")]
+    if not weights or any(w.ndim != 2 for w in weights):
+        raise ValueError(f"{path} is no predictor: it has {', '.join(arrays) or 'nothing'}")
+    biases = [array for name, array in arrays.items() if name.endswith("bias")]
+    biases += [arrays[name] for name in ("base_acc",) if name in arrays]  # the last layer's
+    bins = RESNET_BINS if space.widths else MOBILENET_BINS
+    count = feature_count(space, bins)
+    if weights[0].shape[1] != count or len(biases) != len(weights):
+        raise ValueError(
+            f"{path} is a predictor of another space: {weights[0].shape[1]} features,"
+            f" {space.name} has {count}"
+        )
+    names = [*(f"hidden{i}" for i in range(len(weights) - 1)), "out"]
+    layers = zip(names, weights, biases, strict=True)
+    params = {name: {"kernel": w.T.copy(), "bias": b} for name, w, b in layers}
+    if space.widths:
+        # There: resolution, stem, widths, expand ratios. Here: expand ratios, stem, widths, size.
+        expand = len(space.blocks) * len(space.expands)
+        order = np.r_[count - expand : count, len(bins) : count - expand, 0 : len(bins)]
+        params["hidden0"]["kernel"] = params["hidden0"]["kernel"][order]
+    return Predictor(space, bins, params, {})
