@@ -26,7 +26,7 @@ def macs(space: SearchSpace, arch: Arch, resolution: Any) -> Any:
       for bottlenecks, which go beyond; int64 with `jax_enable_x64`. Source:
       `utils/flops_counter.py` of the reference.
     """
-    xp, arch = _integers(arch, resolution)
+    xp, arch = integers(arch, resolution)
     if isinstance(space, ResNetSpace):
         units = _resnet_macs(xp, space, arch, resolution)
         return units * UNIT if units.dtype == np.int64 else units.astype(jnp.float32) * UNIT
@@ -36,14 +36,14 @@ def macs(space: SearchSpace, arch: Arch, resolution: Any) -> Any:
 
 def params(space: SearchSpace, arch: Arch) -> Any:
     """Parameters of the extracted subnet, kernel transforms left out; one integer an arch."""
-    xp, arch = _integers(arch)
+    xp, arch = integers(arch)
     if isinstance(space, ResNetSpace):
         return _resnet_params(xp, space, arch)
     assert isinstance(space, MobileNetSpace)
     return _mobilenet_params(xp, space, arch)
 
 
-def _integers(arch: Arch, *values: Any) -> tuple[Any, Arch]:
+def integers(arch: Arch, *values: Any) -> tuple[Any, Arch]:
     """The array module to count with, and the arch as its integers."""
     # NumPy has 64-bit integers without a global switch; traced archs need jnp.
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((arch, values)))
@@ -51,7 +51,7 @@ def _integers(arch: Arch, *values: Any) -> tuple[Any, Arch]:
     return xp, jax.tree.map(lambda leaf: xp.asarray(leaf, int), arch)
 
 
-def _out(size: Any, stride: int) -> Any:
+def out_size(size: Any, stride: int) -> Any:
     """Side length behind a convolution with padding k // 2."""
     return (size - 1) // stride + 1
 
@@ -60,13 +60,13 @@ def _out(size: Any, stride: int) -> Any:
 
 
 def _mobilenet_macs(xp: Any, space: MobileNetSpace, arch: Arch, resolution: Any) -> Any:
-    size = _out(resolution, space.stem_stride)
+    size = out_size(resolution, space.stem_stride)
     first = space.first_block
     total = size**2 * (27 * space.stem + 9 * first.mids[0] + first.mids[0] * first.width)
     active = space.active(arch.depth)
     for i, block in enumerate(space.blocks):
-        kernel, mid, squeeze = _block_dims(xp, arch, i, block)
-        out = _out(size, block.stride)
+        kernel, mid, squeeze = block_dims(xp, arch, i, block)
+        out = out_size(size, block.stride)
         expand = size**2 * block.in_width * mid
         rest = out**2 * mid * (kernel**2 + block.width)
         total = total + active[..., i] * (expand + rest + 2 * mid * squeeze)
@@ -82,7 +82,7 @@ def _mobilenet_params(xp: Any, space: MobileNetSpace, arch: Arch) -> Any:
     total += 9 * first.mids[0] + 2 * first.mids[0] + (first.mids[0] + 2) * first.width
     active = space.active(arch.depth)
     for i, block in enumerate(space.blocks):
-        kernel, mid, squeeze = _block_dims(xp, arch, i, block)
+        kernel, mid, squeeze = block_dims(xp, arch, i, block)
         convs = mid * (block.in_width + kernel**2 + block.width)
         norms = 2 * (mid + mid + block.width)
         attention = 2 * mid * squeeze + (squeeze + mid) * (squeeze > 0)
@@ -92,7 +92,7 @@ def _mobilenet_params(xp: Any, space: MobileNetSpace, arch: Arch) -> Any:
     return total + ((space.features or space.head) + 1) * space.num_classes
 
 
-def _block_dims(xp: Any, arch: Arch, i: int, block: InvertedResidual) -> Any:
+def block_dims(xp: Any, arch: Arch, i: int, block: InvertedResidual) -> Any:
     """(kernel, mid, squeeze) of a block as integers with the arch's batch axes."""
     kernel, expand = arch.kernel[..., i], arch.expand[..., i]
     squeezes = block.squeezes or (0,) * len(block.mids)
@@ -108,14 +108,14 @@ def _block_dims(xp: Any, arch: Arch, i: int, block: InvertedResidual) -> Any:
 
 def _resnet_macs(xp: Any, space: ResNetSpace, arch: Arch, resolution: Any) -> Any:
     """In units of 8."""
-    size = _out(resolution, 2)
-    mid, width, residual = _stem_dims(xp, space, arch)
+    size = out_size(resolution, 2)
+    mid, width, residual = stem_dims(xp, space, arch)
     total = size**2 * (mid // UNIT) * (27 + 9 * mid * residual + 9 * width)
-    size = _out(size, 2)  # max pooling
+    size = out_size(size, 2)  # max pooling
     active = space.active(arch.depth)
     for i, block in enumerate(space.blocks):
-        in_width, mid, width = _bottleneck_dims(xp, space, arch, i)
-        out = _out(size, block.stride)
+        in_width, mid, width = bottleneck_dims(xp, space, arch, i)
+        out = out_size(size, block.stride)
         units = mid // UNIT * (size**2 * in_width + out**2 * (9 * mid + width))
         if block.projected:
             units = units + in_width // UNIT * out**2 * width
@@ -125,18 +125,18 @@ def _resnet_macs(xp: Any, space: ResNetSpace, arch: Arch, resolution: Any) -> An
 
 
 def _resnet_params(xp: Any, space: ResNetSpace, arch: Arch) -> Any:
-    mid, width, residual = _stem_dims(xp, space, arch)
+    mid, width, residual = stem_dims(xp, space, arch)
     total = 29 * mid + (9 * mid + 2) * mid * residual + (9 * mid + 2) * width
     active = space.active(arch.depth)
     for i, block in enumerate(space.blocks):
-        in_width, mid, width = _bottleneck_dims(xp, space, arch, i)
+        in_width, mid, width = bottleneck_dims(xp, space, arch, i)
         convs = mid * (in_width + 9 * mid + width)
         shortcut = (in_width + 2) * width if block.projected else 0
         total = total + active[..., i] * (convs + 2 * (mid + mid + width) + shortcut)
     return total + (width + 1) * space.num_classes
 
 
-def _stem_dims(xp: Any, space: ResNetSpace, arch: Arch) -> Any:
+def stem_dims(xp: Any, space: ResNetSpace, arch: Arch) -> Any:
     """(mid, width, residual) of the stem as integers; the residual is 0 or 1."""
     assert arch.width is not None
     mids, widths = (xp.asarray(w) for w in (space.stem_block.mids, space.stem_block.widths))
@@ -144,7 +144,7 @@ def _stem_dims(xp: Any, space: ResNetSpace, arch: Arch) -> Any:
     return mids[arch.width[..., 0]], widths[arch.width[..., 1]], residual.astype(mids.dtype)
 
 
-def _bottleneck_dims(xp: Any, space: ResNetSpace, arch: Arch, i: int) -> Any:
+def bottleneck_dims(xp: Any, space: ResNetSpace, arch: Arch, i: int) -> Any:
     """(in_width, mid, width) of a block as integers with the arch's batch axes."""
     assert arch.width is not None
     block = space.blocks[i]
