@@ -19,7 +19,8 @@ from ofa_jax import compiled, processes
 from ofa_jax import workdir as workdir_lib
 from ofa_jax.config import Config, from_dict
 from ofa_jax.subnets.evaluate import evaluate, evaluate_once
-from ofa_jax.subnets.save import extract_corners, extract_to
+from ofa_jax.subnets.save import extract_all, extract_to
+from ofa_jax.subnets.specialize import search, search_once
 from ofa_jax.train.loop import train
 from ofa_jax.train.preemption import Preempted
 from ofa_jax.train.profile import profile
@@ -27,7 +28,7 @@ from ofa_jax.train.profile import profile
 # Exit codes: what the user can mend, a lost process (sysexits' "unavailable"), SIGTERM (sysexits'
 # "try again") and Ctrl-C (the shell's).
 WRONG, LOST, PREEMPTED, INTERRUPTED = 2, processes.LOST, 75, 130
-MODES = ("all", "profile", "train", "evaluate", "extract")
+MODES = ("all", "profile", "train", "evaluate", "search", "extract")
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file(
@@ -54,9 +55,12 @@ def run(config: Config, workdir: Path) -> None:
         train(config, workdir)
     if FLAGS.mode == "all":
         evaluate_once(config, workdir)
-        extract_corners(config, workdir)
+        search_once(config, workdir)
+        extract_all(config, workdir)
     if FLAGS.mode == "evaluate":
         evaluate(config, workdir)
+    if FLAGS.mode == "search":
+        search(config, workdir)
     if FLAGS.mode == "extract":
         if not FLAGS.arch:
             raise ValueError("--mode=extract needs --arch: smallest, largest, JSON or a file")

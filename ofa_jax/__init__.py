@@ -8,6 +8,7 @@ from ofa_jax.space import Arch, SearchSpace
 from ofa_jax.spaces import get_space, list_spaces
 from ofa_jax.subnets.calibrate import calibrate
 from ofa_jax.subnets.extract import extract
+from ofa_jax.subnets.latency import build_latency_table
 from ofa_jax.train.phases import Phase
 from ofa_jax.train.sort_width import sort_width
 
@@ -16,6 +17,7 @@ __all__ = [
     "Arch",
     "Phase",
     "SearchSpace",
+    "build_latency_table",
     "build_supernet",
     "calibrate",
     "extract",

@@ -218,6 +218,49 @@ class EvaluateConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class SearchConfig:
+    """Which subnets to look for, and by what.
+
+    A predictor learns from so many measured `archs` on the held-out split, at `resolutions` (();
+    `data.resolutions`). It is not trusted below a Kendall tau of `least_tau` on archs it has not
+    seen; -1 trusts any. `cost` is "macs", "params", "memory" (bytes of activations) or "latency"
+    (milliseconds): by `latency_table`, a file or a directory of the reference's, or by one of this
+    machine, measured in `latency_batch` images.
+
+    The best subnet within each of the `constraints` is searched for; () searches the whole front
+    and takes so many `winners` of it, evenly spaced in cost. Winners are measured, and the middle
+    one is compared with so many `random_archs` of its cost. `population` and `generations` are
+    those of the evolution; population 0 takes the search's own.
+    """
+
+    archs: int = 300
+    resolutions: tuple[int, ...] = ()
+    cost: str = "macs"
+    latency_table: str = ""
+    latency_batch: int = 1
+    constraints: tuple[float, ...] = ()
+    winners: int = 3
+    random_archs: int = 20
+    population: int = 0
+    generations: int = 500
+    least_tau: float = 0.3
+
+    def __post_init__(self) -> None:
+        _one_of("cost", self.cost, ("macs", "params", "memory", "latency"))
+        least = {"archs": 20, "latency_batch": 1, "winners": 1, "random_archs": 0, "population": 0,
+                 "generations": 1}  # fmt: skip
+        for field, minimum in least.items():
+            if getattr(self, field) < minimum:
+                raise ValueError(f"{field}={getattr(self, field)}: expected at least {minimum}")
+        if min(self.resolutions, default=1) < 1:
+            raise ValueError(f"resolutions={self.resolutions}: expected pixels")
+        if any(c <= 0 for c in self.constraints):
+            raise ValueError(f"constraints={self.constraints}: expected positive costs")
+        if not -1 <= self.least_tau <= 1:
+            raise ValueError(f"least_tau={self.least_tau}: expected -1 to 1")
+
+
+@dataclasses.dataclass(frozen=True)
 class ExtractConfig:
     """The subnets that `--mode=all` extracts: names of corners of the space."""
 
@@ -237,6 +280,7 @@ class Config:
     curriculum: tuple[str, ...] = ()
     phases: dict[str, Phase] = dataclasses.field(default_factory=dict, hash=False)
     evaluate: EvaluateConfig = EvaluateConfig()
+    search: SearchConfig = SearchConfig()
     extract: ExtractConfig = ExtractConfig()
 
     def __post_init__(self) -> None:

@@ -16,7 +16,8 @@ from ofa_jax.config import Config, from_dict, to_dict
 # Where data lies and how fast it comes: the processes of a run may each have their own way.
 OWN = ("data.data_dir", "data.prefetch", "data.threads", "data.workers")
 # And what becomes of corrupt images, how many devices there are and what they have memory for: a
-# run may go on on another machine, and past an image that stopped it.
+# run may go on on another machine, and past an image that stopped it. A trained supernet can be
+# searched in many ways ("search." is all of that group).
 FREE = (
     *OWN,
     "data.corrupt",
@@ -25,6 +26,7 @@ FREE = (
     "parallel.micro_steps",
     "parallel.shard_optimizer",
     "parallel.timeout",
+    "search.",
     "train.checkpoint_keep",
     "train.checkpoint_steps",
 )
@@ -121,8 +123,12 @@ def _differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     return [
         f"{key} is {theirs.get(key)!r} there, {ours.get(key)!r} here"
         for key in sorted({*ours, *theirs})
-        if ours.get(key) != theirs.get(key) and key not in FREE
+        if ours.get(key) != theirs.get(key) and not _free(key)
     ]
+
+
+def _free(key: str) -> bool:
+    return any(key == free or (free.endswith(".") and key.startswith(free)) for free in FREE)
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

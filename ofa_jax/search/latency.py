@@ -7,7 +7,7 @@ have the same keys: what a part does, `expanded_conv-input:28x28x40-output:14x14
 import dataclasses
 import functools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,21 +17,33 @@ import numpy as np
 import yaml
 
 from ofa_jax.space import Arch, SearchSpace
-from ofa_jax.spaces import Bottleneck, InvertedResidual, MobileNetSpace, ResNetSpace
+from ofa_jax.spaces import Bottleneck, InvertedResidual, MobileNetSpace, ResNetSpace, Stem
 
 UNIT = "ms"
 
 
-class Part(NamedTuple):
-    """One part of a net: a key of the table for each combination of its genes' choices.
+class Piece(NamedTuple):
+    """One entry of a table: its key, and what it is the time of.
 
-    `genes` are (field of `Arch`, index), `keys` an object array with an axis for each of them,
-    `block` the part's index in `space.blocks` if it is one that can be skipped. `builds` has what
-    is to be built and timed for each key, None for what the reference times by itself.
+    `layer` is a block or stem with one choice of each dimension left, or the name of a layer
+    outside the blocks; its input is `size` x `size` x `channels`.
+    """
+
+    key: str
+    layer: Any
+    size: int
+    channels: int
+
+
+class Part(NamedTuple):
+    """One part of a net: a `Piece` for each combination of its genes' choices.
+
+    `genes` are (field of `Arch`, index), `pieces` an object array with an axis for each of them,
+    `block` the part's index in `space.blocks` if it is one that can be skipped.
     """
 
     genes: tuple[tuple[str, int], ...]
-    keys: np.ndarray
+    pieces: np.ndarray
     block: int | None = None
 
 
@@ -108,11 +120,11 @@ def _flatten(
         row: list[float] = []
         for part in parts(space, resolution):
             offsets.append(len(row))
-            shape = part.keys.shape
+            shape = part.pieces.shape
             strides.append([int(np.prod(shape[i + 1 :])) for i in range(len(shape))])
             genes.append([starts[field] + index for field, index in part.genes])
             blocks.append(len(space.blocks) if part.block is None else part.block)
-            row += [_look_up(table, key, resolution, source) for key in part.keys.flat]
+            row += [_look_up(table, piece.key, resolution, source) for piece in part.pieces.flat]
         rows.append(row)
     count = len(offsets) // len(rows)  # every resolution has the same parts
     padded = [[*s, *[0] * (4 - len(s))] for s in strides[:count]]
@@ -142,72 +154,93 @@ def _out(size: int, stride: int) -> int:
     return (size - 1) // stride + 1
 
 
-def _single(key: str) -> np.ndarray:
-    return np.asarray(key, object)
-
-
 def _shape(size: int, channels: int) -> str:
     return f"{size}x{size}x{channels}"
 
 
+def _pieces(shape: tuple[int, ...], of: Callable[..., Piece]) -> np.ndarray:
+    """An object array of `of(*indices)`."""
+    array = np.empty(shape, object)
+    for indices in np.ndindex(*shape):
+        array[indices] = of(*indices)
+    return array
+
+
+def _fixed(kind: str, layer: str, size: int, channels: int, out: str) -> Part:
+    piece = Piece(f"{kind}-input:{_shape(size, channels)}-output:{out}", layer, size, channels)
+    return Part((), _pieces((), lambda: piece))
+
+
 def _mobilenet_parts(space: MobileNetSpace, resolution: int) -> Iterator[Part]:
     size = _out(resolution, space.stem_stride)
-    yield Part((), _single(f"Conv-input:{_shape(resolution, 3)}-output:{_shape(size, space.stem)}"))
-    yield Part((), _single(_residual_key(space.first_block, size, 0, 0)))
+    yield _fixed("Conv", "stem", resolution, 3, _shape(size, space.stem))
+    first = _residual(space.first_block, size)
+    yield Part((), _pieces((), lambda: first))
     for i, block in enumerate(space.blocks):
-        keys = [[_residual_key(block, size, kernel, mid) for mid in range(len(block.mids))]
-                for kernel in range(len(block.kernels))]  # fmt: skip
-        yield Part((("kernel", i), ("expand", i)), np.asarray(keys, object), i)
+        of = functools.partial(_narrow_residual, block, size)
+        shape = (len(block.kernels), len(block.mids))
+        yield Part((("kernel", i), ("expand", i)), _pieces(shape, of), i)
         size = _out(size, block.stride)
     last, head, features = space.stages[-1].width, space.head, space.features
-    yield Part((), _single(f"Conv_1-input:{_shape(size, last)}-output:{_shape(size, head)}"))
-    yield Part((), _single(f"AvgPool2D-input:{_shape(size, head)}-output:{_shape(1, head)}"))
+    yield _fixed("Conv_1", "head", size, last, _shape(size, head))
+    yield _fixed("AvgPool2D", "pool", size, head, _shape(1, head))
     if features:
-        yield Part((), _single(f"Conv_2-input:{_shape(1, head)}-output:{_shape(1, features)}"))
-    logits = f"Logits-input:{_shape(1, features or head)}-output:{space.num_classes}"
-    yield Part((), _single(logits))
+        yield _fixed("Conv_2", "features", 1, head, _shape(1, features))
+    yield _fixed("Logits", "classifier", 1, features or head, str(space.num_classes))
 
 
-def _residual_key(block: InvertedResidual, size: int, kernel: int, mid: int) -> str:
-    """The reference's key of an inverted residual (`latency_table.py`)."""
+def _narrow_residual(block: InvertedResidual, size: int, kernel: int, mid: int) -> Piece:
+    return _residual(block.narrow(kernel, mid), size)
+
+
+def _residual(block: InvertedResidual, size: int) -> Piece:
+    """An inverted residual with the reference's key (`latency_table.py`)."""
     sides = (_shape(size, block.in_width), _shape(_out(size, block.stride), block.width))
-    return (
-        f"expanded_conv-input:{sides[0]}-output:{sides[1]}-expand:{block.mids[mid]}"
-        f"-kernel:{block.kernels[kernel]}-stride:{block.stride}-idskip:{int(block.residual)}"
+    key = (
+        f"expanded_conv-input:{sides[0]}-output:{sides[1]}-expand:{block.mids[0]}"
+        f"-kernel:{block.kernels[0]}-stride:{block.stride}-idskip:{int(block.residual)}"
         f"-se:{int(bool(block.squeezes))}-hs:{int(block.act == 'h_swish')}"
     )
+    return Piece(key, block, size, block.in_width)
 
 
 def _resnet_parts(space: ResNetSpace, resolution: int) -> Iterator[Part]:
-    size, stem = _out(resolution, 2), space.stem_block
-    out = _out(size, 2)
-    keys = [[[f"stem-input:{_shape(resolution, 3)}-output:{_shape(out, width)}-mid:{mid}"
-              f"-residual:{int(depth == len(space.depths) - 1)}"
-              for depth in range(len(space.depths))]
-             for width in stem.widths] for mid in stem.mids]  # fmt: skip
-    yield Part((("width", 0), ("width", 1), ("depth", 0)), np.asarray(keys, object))
-    size = out
+    size, widths = _out(_out(resolution, 2), 2), len(space.widths)
+    stem = functools.partial(_stem, space, resolution, size)
+    genes = (("width", 0), ("width", 1), ("depth", 0))
+    yield Part(genes, _pieces((widths, widths, len(space.depths)), stem))
     for i, block in enumerate(space.blocks):
-        keys = [[[_bottleneck_key(block, size, in_width, width, expand)
-                  for expand in range(len(space.expands))]
-                 for width in range(len(space.widths))]
-                for in_width in range(len(space.widths))]  # fmt: skip
         genes = (("width", space.in_gene(block)), ("width", block.stage + 2), ("expand", i))
-        yield Part(genes, np.asarray(keys, object), i)
+        of = functools.partial(_bottleneck, block, size)
+        yield Part(genes, _pieces((widths, widths, len(space.expands)), of), i)
         size = _out(size, block.stride)
-    widths = space.blocks[-1].widths
-    logits = [f"Logits-input:{_shape(size, w)}-output:{space.num_classes}" for w in widths]
-    yield Part((("width", len(space.stages) + 1),), np.asarray(logits, object))
+    last = functools.partial(_resnet_head, space, size)
+    yield Part((("width", len(space.stages) + 1),), _pieces((widths,), last))
 
 
-def _bottleneck_key(block: Bottleneck, size: int, in_width: int, width: int, expand: int) -> str:
-    if not block.projected:
-        in_width = width  # one gene is both
-    sides = (_shape(size, block.in_widths[in_width]), block.widths[width])
-    return (
-        f"bottleneck-input:{sides[0]}-output:{_shape(_out(size, block.stride), sides[1])}"
-        f"-mid:{block.mids[width][expand]}-stride:{block.stride}-projected:{int(block.projected)}"
+def _stem(space: ResNetSpace, resolution: int, out: int, mid: int, width: int, depth: int) -> Piece:
+    full, residual = space.stem_block, depth == len(space.depths) - 1
+    stem = Stem((full.mids[mid],), (full.widths[width],), residual)
+    key = (f"stem-input:{_shape(resolution, 3)}-output:{_shape(out, stem.widths[0])}"
+           f"-mid:{stem.mids[0]}-residual:{int(residual)}")  # fmt: skip
+    return Piece(key, stem, resolution, 3)
+
+
+def _bottleneck(block: Bottleneck, size: int, in_width: int, width: int, expand: int) -> Piece:
+    # Where nothing is projected one gene is both: the other combinations are never looked up.
+    narrow = block.narrow(in_width if block.projected else width, width, expand)
+    key = (
+        f"bottleneck-input:{_shape(size, narrow.in_widths[0])}"
+        f"-output:{_shape(_out(size, block.stride), narrow.width)}-mid:{narrow.mids[0][0]}"
+        f"-stride:{block.stride}-projected:{int(block.projected)}"
     )
+    return Piece(key, narrow, size, narrow.in_widths[0])
+
+
+def _resnet_head(space: ResNetSpace, size: int, width: int) -> Piece:
+    channels = space.blocks[-1].widths[width]
+    key = f"Logits-input:{_shape(size, channels)}-output:{space.num_classes}"
+    return Piece(key, "pooled classifier", size, channels)
 
 
 # -- files -----------------------------------------------------------------------------------------

@@ -182,10 +182,12 @@ def write_subnet(directory: Path, space: SearchSpace, variables: Any, card: dict
     temporary.rename(directory)
 
 
-def extract_corners(config: Config, workdir: Path) -> None:
-    """Extracts the subnets that the config names, except those that are there already."""
-    for name in config.extract.archs:
-        if processes.from_first((workdir / "subnets" / name).exists):
-            print(f"subnet {name} is there: {workdir / 'subnets' / name}")
+def extract_all(config: Config, workdir: Path) -> None:
+    """Extracts the corners that the config names and what the search found, unless it is there."""
+    found = processes.from_first(lambda: [str(p) for p in sorted(workdir.glob("search/*-*.json"))])
+    for text in (*config.extract.archs, *found):
+        directory = workdir / "subnets" / Path(text).stem
+        if processes.from_first(directory.exists):
+            print(f"subnet {directory.name} is there: {directory}")
         else:
-            extract_to(config, workdir, name)
+            extract_to(config, workdir, text)

@@ -1,0 +1,133 @@
+"""What the accuracy predictor learns from: many random subnets, each calibrated and measured."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from ofa_jax import processes
+from ofa_jax.config import Config
+from ofa_jax.data.sources import Dataset
+from ofa_jax.metrics import track
+from ofa_jax.models import Network
+from ofa_jax.space import Arch, SearchSpace, stack
+from ofa_jax.subnets.calibrate import calibrate_each
+from ofa_jax.subnets.evaluate import (
+    calibration_images,
+    evaluation_batches,
+    measure,
+    normalized,
+)
+
+Tree = Any
+CHUNK = 20  # subnets a call: measured at one resolution, written before the next
+
+
+class Measured(NamedTuple):
+    """Subnets and what they reached: stacked archs, `[n]` pixels, `[n]` top-1 in [0, 1]."""
+
+    archs: Arch
+    resolutions: np.ndarray
+    top1: np.ndarray
+
+
+def collect(
+    net: Network, variables: Tree, config: Config, dataset: Dataset, devices: Mesh, path: Path
+) -> Measured:
+    """Measures `config.search.archs` random subnets on the held-out split, each calibrated.
+
+    They are spread evenly over the resolutions; the smallest and the largest net are among them.
+    Every chunk is appended to `path` as it is done, so that an interrupted run goes on there.
+    """
+    sizes = search_resolutions(config)
+    found = processes.from_first(lambda: _read(path, net.space, config.search.archs))
+    count = config.search.archs
+    missing = [i for i in range(count) if str(i) not in found]
+    if len(missing) < count and missing:
+        print(f"{count - len(missing)} subnets were measured before: {path}")
+    chunks = list(_chunks(missing, len(sizes)))
+    images: dict[int, tuple[Any, Any]] = {}
+    for chunk in track(chunks, len(chunks), f"measuring {len(missing)} subnets"):
+        size = sizes[chunk[0] % len(sizes)]
+        if size not in images:  # read once for all subnets of a resolution
+            images = {size: _images(config, dataset, devices, size)}
+        archs = [drawn(net.space, config.seed, i, len(sizes)) for i in chunk]
+        padded = stack([*archs, *[archs[-1]] * (CHUNK - len(archs))])  # one shape, one program
+        figures = measure_archs(net, variables, padded, config, images[size], devices)
+        rows = [
+            {"index": i, "arch": net.space.arch_to_dict(arch), "resolution": size, **figure}
+            for i, arch, figure in zip(chunk, archs, figures, strict=False)
+        ]
+        processes.from_first(lambda rows=rows: _append(path, rows))  # type: ignore[misc]
+        found.update({str(row["index"]): row for row in rows})
+    rows = [found[str(i)] for i in range(count)]
+    archs = [net.space.arch_from_dict(row["arch"]) for row in rows]
+    return Measured(stack(archs), *(np.asarray([row[k] for row in rows])
+                                    for k in ("resolution", "top1")))  # fmt: skip
+
+
+def search_resolutions(config: Config) -> tuple[int, ...]:
+    """The resolutions a search chooses from, ascending."""
+    return tuple(sorted(set(config.search.resolutions or config.data.resolutions)))
+
+
+def drawn(space: SearchSpace, seed: int, index: int, resolutions: int) -> Arch:
+    """The subnet of this index: first the ends of the space at each resolution, then any."""
+    if index < 2 * resolutions:
+        return space.smallest() if index < resolutions else space.largest()
+    return space.sample(jax.random.fold_in(jax.random.key(seed), index))
+
+
+def _chunks(missing: list[int], resolutions: int) -> Iterator[list[int]]:
+    """The indices in chunks of one resolution each, those of a resolution one after the other."""
+    for position in range(resolutions):
+        own = [i for i in missing if i % resolutions == position]
+        for start in range(0, len(own), CHUNK):
+            yield own[start : start + CHUNK]
+
+
+def _images(config: Config, dataset: Dataset, devices: Mesh, size: int) -> tuple[Any, Any]:
+    calibration = calibration_images(config, dataset, devices, size)
+    return calibration, list(evaluation_batches(config, dataset, devices, "held_out", size))
+
+
+def measure_archs(
+    net: Network,
+    variables: Tree,
+    archs: Arch,
+    config: Config,
+    images: tuple[Any, Any],
+    devices: Mesh,
+) -> list[dict[str, float]]:
+    """{"top1", "loss"} of stacked archs from images to calibrate on and batches to measure with."""
+    calibration, batches = images
+    stats = calibrate_each(net, variables, archs, normalized(calibration, config.data, devices))
+    return measure(net, variables["params"], stats, archs, batches, config.data, devices)
+
+
+def _read(path: Path, space: SearchSpace, count: int) -> dict[str, Any]:
+    """The rows by index; a half line of a killed run is dropped for good."""
+    if not path.exists():
+        return {}
+    rows = {}
+    for line in path.read_text().splitlines():
+        try:
+            row = json.loads(line)
+            space.arch_from_dict(row["arch"])
+            rows[str(row["index"])] = row
+        except (ValueError, KeyError, TypeError):
+            continue
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows.values()))
+    temporary.replace(path)
+    return {index: row for index, row in rows.items() if int(index) < count}
+
+
+def _append(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)

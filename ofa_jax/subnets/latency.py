@@ -1,0 +1,220 @@
+"""A latency table of this machine: every distinct block of a space, compiled and timed.
+
+    python -m ofa_jax.subnets.latency --space=ofa_mbv3_d234_e346_k357_w1.0 \
+        --resolutions 160 224 --out=latency.json          # taskset -c 0 before it: one thread
+
+Blocks are timed in turns, each once a turn, so that a block finds the caches as it does in a net:
+taken by others. What a call costs by itself is taken off all but the first layer.
+"""
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ofa_jax import checkpoint
+from ofa_jax.metrics import track
+from ofa_jax.models import build_subnet
+from ofa_jax.models.alone import Alone
+from ofa_jax.search.latency import UNIT, LatencyTable, Piece, load_latency_table, parts
+from ofa_jax.space import SearchSpace
+from ofa_jax.spaces import get_space
+
+WARM = 3  # calls before the first that counts
+Call = Callable[[], jax.Array]
+
+
+def build_latency_table(
+    space: SearchSpace,
+    resolutions: Sequence[int],
+    path: str | Path,
+    *,
+    batch_size: int = 1,
+    dtype: str = "float32",
+    repeats: int = 50,
+    validate: int = 30,
+    seed: int = 0,
+) -> LatencyTable:
+    """Measures a table on this process's first device and writes it; `load_latency_table` reads it.
+
+    Then so many random subnets are extracted and timed as a whole; the error of what the table
+    predicts for them is printed and stored.
+
+    Args:
+      space: whose blocks are timed.
+      resolutions: pixels.
+      path: file to write (JSON).
+      batch_size: images a call.
+      dtype: "float32" or "bfloat16", of the images and hence of the computation.
+      repeats: how often each block is timed; the median counts, the spread is stored.
+      validate: how many whole subnets to check the table with.
+      seed: which subnets.
+
+    Raises:
+      ValueError: another dtype, or numbers below 1.
+    """
+    path = Path(path)
+    if dtype not in ("float32", "bfloat16"):
+        raise ValueError(f"dtype={dtype!r}: expected float32 or bfloat16")
+    for name, value in (("batch_size", batch_size), ("repeats", repeats), *(
+            ("resolutions", size) for size in resolutions)):  # fmt: skip
+        if value < 1:
+            raise ValueError(f"{name}={value}: expected at least 1")
+    image = jnp.zeros((batch_size, 1, 1, 1), dtype)
+    tables = {}
+    for resolution in resolutions:
+        pieces = {p.key: p for part in parts(space, resolution) for p in part.pieces.flat}
+        told = track(pieces.values(), len(pieces), f"compiling blocks at {resolution} px")
+        calls = {piece.key: _alone(space, piece, image) for piece in told}
+        tables[resolution] = _milliseconds(calls, repeats, f"timing at {resolution} px")
+    about = {
+        "space": space.name, "unit": UNIT, "batch_size": batch_size, "dtype": dtype,
+        "repeats": repeats, "machine": machine(),
+    }  # fmt: skip
+    checkpoint.write_json(path, {**about, "resolutions": tables})
+    table = load_latency_table(path, space)
+    if validate:
+        checked = _validate(table, resolutions, image, repeats, validate, seed)
+        checkpoint.write_json(path, {**about, "validation": checked, "resolutions": tables})
+    return load_latency_table(path, space)
+
+
+def machine() -> dict[str, Any]:
+    """Processor, threads to run on, device and versions."""
+    names = ("jax", "jaxlib")
+    return {
+        "processor": _processor(),
+        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "device": jax.local_devices()[0].device_kind,
+        **{name: importlib.metadata.version(name) for name in names},
+    }
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())
+
+
+def _alone(space: SearchSpace, piece: Piece, image: jax.Array) -> tuple[Call, Call]:
+    """A call of one layer, and one that takes the same and does nothing; both compiled."""
+    net = Alone(space, piece.layer)  # type: ignore[arg-type]
+    x = jnp.broadcast_to(image, (len(image), piece.size, piece.size, piece.channels))
+    variables = _random(net, x)
+    return _compiled(net.apply, variables, x), _compiled(lambda v, x: x[0, 0, 0, :1], variables, x)
+
+
+def _random(net: Any, x: jax.Array) -> Any:
+    """Variables of normal size: time does not depend on them, but for numbers below float32."""
+    shapes = jax.eval_shape(net.init, jax.random.key(0), x)
+    rng = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda s: jnp.asarray(0.05 + 0.02 * np.abs(rng.normal(size=s.shape)), s.dtype), shapes
+    )
+
+
+def _compiled(function: Callable[..., Any], variables: Any, x: jax.Array) -> Call:
+    jitted = jax.jit(function)
+
+    def call() -> jax.Array:
+        return jitted(variables, x)
+
+    for _ in range(WARM):
+        jax.block_until_ready(call())
+    return call
+
+
+def _seconds(call: Call) -> float:
+    began = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - began
+
+
+def _milliseconds(
+    calls: dict[str, tuple[Call, Call]], repeats: int, name: str
+) -> dict[str, dict[str, float]]:
+    """Median and spread (between quartiles) of each layer, all timed once in every turn."""
+    times: dict[str, list[float]] = {key: [] for key in calls}
+    first = next(iter(calls))  # the image comes in here: a call's own cost is a net's too
+    for _ in track(range(repeats), repeats, name):
+        for key, (call, nothing) in calls.items():
+            overhead = _seconds(nothing)
+            taken = _seconds(call)
+            times[key].append(taken - (overhead if key != first else 0.0))
+    return {key: _statistics(values) for key, values in times.items()}
+
+
+def _statistics(seconds: Sequence[float]) -> dict[str, float]:
+    values = [1e3 * max(s, 0.0) for s in seconds]
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
+    return {"median": middle, "spread": high - low, "repeats": len(values)}
+
+
+def _validate(
+    table: LatencyTable,
+    resolutions: Sequence[int],
+    image: jax.Array,
+    repeats: int,
+    count: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Predicted and measured milliseconds of random subnets, and the median error."""
+    space, calls, predicted = table.space, {}, {}
+    keys = jax.random.split(jax.random.key(seed), count)
+    for i, key in enumerate(track(list(keys), count, "compiling subnets")):
+        arch, resolution = space.sample(key), resolutions[i % len(resolutions)]
+        net = build_subnet(space, arch)
+        x = jnp.broadcast_to(image, (len(image), resolution, resolution, 3))
+        calls[str(i)] = _compiled(net.apply, _random(net, x), x)
+        predicted[str(i)] = (arch, resolution, table(arch, resolution))
+    times: dict[str, list[float]] = {key: [] for key in calls}
+    for _ in track(range(repeats), repeats, "timing subnets"):
+        for name, call in calls.items():
+            times[name].append(_seconds(call))
+    rows = [
+        {"arch": space.arch_to_dict(arch), "resolution": resolution, "predicted": value,
+         "measured": _statistics(times[name])["median"]}
+        for name, (arch, resolution, value) in predicted.items()
+    ]  # fmt: skip
+    errors = [abs(row["predicted"] / row["measured"] - 1) for row in rows]
+    result = {"median_error": statistics.median(errors), "subnets": rows}
+    ranks = np.corrcoef([[row["predicted"], row["measured"]] for row in rows], rowvar=False)[0, 1]
+    print(
+        f"latency table: {count} whole subnets of {min(r['measured'] for r in rows):.2f} to"
+        f" {max(r['measured'] for r in rows):.2f} ms, median error {result['median_error']:.1%},"
+        f" largest {max(errors):.1%}, correlation {ranks:.3f}; {machine()['threads']} threads"
+    )
+    return result
+
+
+def main() -> None:
+    """The command above."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--space", required=True, help="an id of ofa_jax.list_spaces()")
+    parser.add_argument("--resolutions", type=int, nargs="+", required=True, help="pixels")
+    parser.add_argument("--num_classes", type=int, default=1000)
+    parser.add_argument("--batch_size", type=int, default=1)
+    parser.add_argument("--dtype", default="float32", help="or bfloat16")
+    parser.add_argument("--repeats", type=int, default=50)
+    parser.add_argument("--out", required=True, help="file to write, JSON")
+    args = parser.parse_args()
+    try:
+        space = get_space(args.space, num_classes=args.num_classes)
+        build_latency_table(space, args.resolutions, args.out, batch_size=args.batch_size,
+                            dtype=args.dtype, repeats=args.repeats)  # fmt: skip
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"error: {error}\n")
+
+
+if __name__ == "__main__":
+    main()
