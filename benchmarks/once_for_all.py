@@ -6,6 +6,8 @@ and on a GPU bfloat16 by autocast, too.
 
 import sys
 import types
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -130,3 +132,55 @@ class Reference:
                 correct = sum(int((self.net(i).argmax(1) == 0).sum()) for i in test)
         assert correct >= 0
         wait()
+
+
+# -- its search ------------------------------------------------------------------------------------
+
+
+def latency_tables(data: Path, resolutions: Sequence[int]) -> dict[int, Any]:
+    """Its `LatencyEstimator` of each resolution, the table read by a safe loader."""
+    stub_imports()
+    import yaml
+    from ofa.tutorial.latency_table import LatencyEstimator
+
+    tables = {}
+    for resolution in resolutions:
+        tables[resolution] = LatencyEstimator.__new__(LatencyEstimator)
+        text = (data / f"note10/{resolution}_lookup_table.yaml").read_text()
+        tables[resolution].lut = yaml.load(text, Loader=yaml.CSafeLoader)
+    return tables
+
+
+def accuracy_predictor(data: Path) -> Any:
+    """Its `AccuracyPredictor` with the published weights of MobileNetV3."""
+    stub_imports()
+    from ofa.tutorial.accuracy_predictor import AccuracyPredictor
+
+    predictor = AccuracyPredictor(pretrained=False, device="cpu")
+    predictor.model.load_state_dict(state_dict(data / "acc_predictor_mbv3.npz"))
+    return predictor
+
+
+def state_dict(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of an .npz by their names."""
+    with np.load(path) as file:
+        return {key: torch.from_numpy(value) for key, value in file.items()}
+
+
+def evolution_finder(
+    data: Path, resolutions: Sequence[int], limit: float, population: int, generations: int
+) -> Any:
+    """Its `EvolutionFinder` under one latency constraint in milliseconds."""
+    stub_imports()
+    from ofa.tutorial.evolution_finder import EvolutionFinder
+
+    class Latency:
+        tables = latency_tables(data, resolutions)
+
+        def predict_efficiency(self, spec: dict[str, Any]) -> float:
+            return self.tables[spec["r"][0]].predict_network_latency_given_spec(spec)
+
+    # It asks at the terminal for constraints that are no whole number in its own range.
+    EvolutionFinder.valid_constraint_range = {"note10": [0, 1000]}
+    return EvolutionFinder("note10", limit, Latency(), accuracy_predictor(data),
+                           population_size=population, max_time_budget=generations)  # fmt: skip

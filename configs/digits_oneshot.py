@@ -18,6 +18,7 @@ def get_config() -> ConfigDict:
         space={"name": "ofa_tiny_d123_e346_k357", "dropout": 0.1},
         data={"name": "digits", "batch_size": 64, "resolutions": (16,), "held_out": 180},
         train={"compute": "masks"},  # as digits.py
+        search={"least_tau": 0.1},
         distill={"source": "largest"},
         curriculum=("oneshot",),
         phases={

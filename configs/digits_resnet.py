@@ -39,5 +39,6 @@ def get_config() -> ConfigDict:
             "width2": {"subnets": 2, "epochs": 4, "lr": 0.03, "sort_width": True},
         },
         evaluate={"calibration_images": 400},
+        search={"archs": 40, "winners": 1, "least_tau": -1.0},
         extract={"archs": ("smallest",)},
     )  # fmt: skip

@@ -37,5 +37,6 @@ def get_config() -> ConfigDict:
             "expand2": {"subnets": 2, "epochs": 1, "lr": 0.03, "sort_width": True},
         },
         evaluate={"calibration_images": 400},
+        search={"archs": 20, "generations": 20, "random_archs": 4, "winners": 1, "least_tau": -1.0},
         extract={"archs": ("smallest",)},
     )  # fmt: skip

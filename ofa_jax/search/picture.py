@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -41,7 +42,7 @@ def draw_front(
     x, y = _scaled([(f.cost, f.score) for f in front.found], size)
     axes.step(x, y, where="post", c="#d1495b", lw=2, zorder=3,
               label=f"front of {len(x)} subnets, predicted")  # fmt: skip
-    styles = (
+    styles: tuple[tuple[Points, dict[str, Any], str], ...] = (
         (measured, {"s": 16, "marker": "x", "c": "#30638e", "lw": 0.8}, "random, measured"),
         (uniform, {"s": 30, "marker": "s", "c": "#edae49", "ec": "k", "lw": 0.6},
          "uniform grid, predicted"),

@@ -58,7 +58,7 @@ def collect(
         archs = [drawn(net.space, config.seed, i, len(sizes)) for i in chunk]
         padded = stack([*archs, *[archs[-1]] * (CHUNK - len(archs))])  # one shape, one program
         figures = measure_archs(net, variables, padded, config, images[size], devices)
-        rows = [
+        rows: list[dict[str, Any]] = [
             {"index": i, "arch": net.space.arch_to_dict(arch), "resolution": size, **figure}
             for i, arch, figure in zip(chunk, archs, figures, strict=False)
         ]

@@ -1,13 +1,9 @@
 """A latency table of this machine: every distinct block of a space, compiled and timed.
 
-    python -m ofa_jax.subnets.latency --space=ofa_mbv3_d234_e346_k357_w1.0 \
-        --resolutions 160 224 --out=latency.json          # taskset -c 0 before it: one thread
-
 Blocks are timed in turns, each once a turn, so that a block finds the caches as it does in a net:
 taken by others. What a call costs by itself is taken off all but the first layer.
 """
 
-import argparse
 import importlib.metadata
 import os
 import platform
@@ -27,7 +23,6 @@ from ofa_jax.models import build_subnet
 from ofa_jax.models.alone import Alone
 from ofa_jax.search.latency import UNIT, LatencyTable, Piece, load_latency_table, parts
 from ofa_jax.space import SearchSpace
-from ofa_jax.spaces import get_space
 
 WARM = 3  # calls before the first that counts
 Call = Callable[[], jax.Array]
@@ -195,26 +190,3 @@ def _validate(
         f" largest {max(errors):.1%}, correlation {ranks:.3f}; {machine()['threads']} threads"
     )
     return result
-
-
-def main() -> None:
-    """The command above."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--space", required=True, help="an id of ofa_jax.list_spaces()")
-    parser.add_argument("--resolutions", type=int, nargs="+", required=True, help="pixels")
-    parser.add_argument("--num_classes", type=int, default=1000)
-    parser.add_argument("--batch_size", type=int, default=1)
-    parser.add_argument("--dtype", default="float32", help="or bfloat16")
-    parser.add_argument("--repeats", type=int, default=50)
-    parser.add_argument("--out", required=True, help="file to write, JSON")
-    args = parser.parse_args()
-    try:
-        space = get_space(args.space, num_classes=args.num_classes)
-        build_latency_table(space, args.resolutions, args.out, batch_size=args.batch_size,
-                            dtype=args.dtype, repeats=args.repeats)  # fmt: skip
-    except (ValueError, OSError) as error:
-        parser.exit(2, f"error: {error}\n")
-
-
-if __name__ == "__main__":
-    main()

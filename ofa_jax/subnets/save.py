@@ -184,10 +184,19 @@ def write_subnet(directory: Path, space: SearchSpace, variables: Any, card: dict
 
 def extract_all(config: Config, workdir: Path) -> None:
     """Extracts the corners that the config names and what the search found, unless it is there."""
-    found = processes.from_first(lambda: [str(p) for p in sorted(workdir.glob("search/*-*.json"))])
-    for text in (*config.extract.archs, *found):
+    for text in (*config.extract.archs, *processes.from_first(lambda: found_archs(workdir))):
         directory = workdir / "subnets" / Path(text).stem
         if processes.from_first(directory.exists):
             print(f"subnet {directory.name} is there: {directory}")
         else:
             extract_to(config, workdir, text)
+
+
+def found_archs(workdir: Path) -> list[str]:
+    """The arch files of what the last search found."""
+    path = workdir / "search" / "found.json"
+    if not path.exists():
+        return []
+    return [
+        str(path.with_name(f"{row['name']}.json")) for row in json.loads(path.read_text())["found"]
+    ]

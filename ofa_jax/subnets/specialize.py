@@ -49,6 +49,12 @@ class Run:
     devices: Mesh
     cost: Function
 
+    def named(self, cost: float) -> str:
+        """What a winner of this cost is called: "macs-1.234M"."""
+        kind = self.config.search.cost
+        unit, size = UNITS[kind]
+        return f"{kind}-{cost / size:.4g}{unit.split()[0]}"
+
     def shown(self, cost: float) -> str:
         """A cost as people read it."""
         unit, size = UNITS[self.config.search.cost]
@@ -190,7 +196,7 @@ def _measure(run: Run, predictor: Predictor, found: Sequence[Found]) -> list[dic
         top1.update(dict(zip(own, values, strict=True)))
     return [
         {
-            "name": f"searched-{i + 1}",
+            "name": run.named(f.cost),
             "arch": space.arch_to_dict(f.arch),
             "resolution": f.resolution,
             run.config.search.cost: f.cost,
@@ -222,10 +228,10 @@ def _compare(run: Run, winner: Found) -> list[dict[str, float]]:
 
 def _table(run: Run, rows: Sequence[dict[str, Any]]) -> str:
     unit, size = UNITS[run.config.search.cost]
-    lines = [f"{'subnet':<12} {'px':>4} {unit:>18} {'predicted':>10} {'held out':>9} {'params':>9}"]
+    lines = [f"{'subnet':<16} {'px':>4} {unit:>18} {'predicted':>10} {'held out':>9} {'params':>9}"]
     for row in rows:
         lines.append(
-            f"{row['name']:<12} {row['resolution']:>4} {row[run.config.search.cost] / size:>18.4g}"
+            f"{row['name']:<16} {row['resolution']:>4} {row[run.config.search.cost] / size:>18.4g}"
             f" {row['predicted']:>10.2%} {row['held_out']:>9.2%} {row['params'] / 1e6:>8.3f}M"
         )
     return "\n".join(lines)

@@ -14,7 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.once_for_all import stub_imports
+from benchmarks.once_for_all import (
+    accuracy_predictor,
+    latency_tables,
+    state_dict,
+    stub_imports,
+)
 
 DATA = Path(__file__).parents[3] / "shared/data/once_for_all"
 PATH = Path(__file__).with_name("search.npz")
@@ -22,38 +27,14 @@ RESOLUTIONS = (160, 176, 192, 208, 224)
 RESNET_SIZES = [128, 144, 160, 176, 192, 224, 240, 256]
 
 
-def state_dict(name):
-    import torch
-
-    with np.load(DATA / f"{name}.npz") as file:
-        return {key: torch.from_numpy(value) for key, value in file.items()}
-
-
-def latency_tables():
-    """The reference's estimator for each resolution, its table read by a safe loader."""
-    import yaml
-    from ofa.tutorial.latency_table import LatencyEstimator
-
-    tables = {}
-    for resolution in RESOLUTIONS:
-        tables[resolution] = LatencyEstimator.__new__(LatencyEstimator)
-        text = (DATA / f"note10/{resolution}_lookup_table.yaml").read_text()
-        tables[resolution].lut = yaml.load(text, Loader=yaml.CSafeLoader)
-    return tables
-
-
-def mobilenet_predictor():
-    from ofa.tutorial.accuracy_predictor import AccuracyPredictor
-
-    predictor = AccuracyPredictor(pretrained=False, device="cpu")
-    predictor.model.load_state_dict(state_dict("acc_predictor_mbv3"))
-    return predictor
-
-
 def mobilenet_values(count):
     from ofa.tutorial.evolution_finder import ArchManager
 
-    manager, tables, predictor = ArchManager(), latency_tables(), mobilenet_predictor()
+    manager, tables, predictor = (
+        ArchManager(),
+        latency_tables(DATA, RESOLUTIONS),
+        accuracy_predictor(DATA),
+    )
     samples = [manager.random_sample() for _ in range(count)]
     return {
         "mobilenet/archs": np.asarray(json.dumps(samples)),
@@ -69,7 +50,7 @@ def resnet_values(count):
 
     encoder = ResNetArchEncoder(image_size_list=RESNET_SIZES)
     predictor = AccuracyPredictor(encoder, device="cpu")
-    predictor.load_state_dict(state_dict("acc_predictor_resnet50"))
+    predictor.load_state_dict(state_dict(DATA / "acc_predictor_resnet50.npz"))
     samples = [encoder.random_sample_arch() for _ in range(count)]
     return {
         "resnet/archs": np.asarray(json.dumps(samples)),
