@@ -4,8 +4,8 @@
     python -m benchmarks.search --data=DIRECTORY --against-once-for-all
 
 `--data` has the reference's published predictor (`acc_predictor_mbv3.npz`) and its latency tables
-of the Note10 (`note10/*.yaml`). The reference's own search (`EvolutionFinder`) runs with the same two,
-at the same population and generations. The first call of each is told apart: it compiles.
+of the Note10 (`note10/*.yaml`). The reference's own search (`EvolutionFinder`) runs with the same
+two, at the same population and generations. The first call of each is told apart: it compiles.
 """
 
 import argparse
@@ -132,8 +132,8 @@ def main() -> None:
              for one, limit in zip(found, SPREAD, strict=True)]  # fmt: skip
     again = [a.score - b.score for a, b in zip(evolve(SPREAD, 2), found, strict=True)]
     print(
-        f"front of {len(whole.found)}: {took:.2f} s, {first:.1f} s with compilation; below the 16 by"
-        f" {max(lacks):.2%} points at most, {np.mean(lacks):.2%} on average (16 of another seed:"
+        f"front of {len(whole.found)}: {took:.2f} s, {first:.1f} s with compilation; below the 16"
+        f" by {max(lacks):.2%} points at most, {np.mean(lacks):.2%} on average (16 of another seed:"
         f" {-min(again):.2%}, {-np.mean(again):.2%})"
     )
     figures |= {"sixteen": both, "sixteen singles": singles, "front": took, "front lacks": lacks}

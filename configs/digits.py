@@ -38,5 +38,5 @@ def get_config() -> ConfigDict:
             "expand2": {"subnets": 4, "epochs": 14, "lr": 0.05, "sort_width": True},
         },
         # 180 held-out images tell seven accuracies apart at most: ranks are mostly ties.
-        search={"archs": 300, "least_tau": 0.1},
+        search={"archs": 300, "generations": 150, "least_tau": 0.1},
     )  # fmt: skip

@@ -66,7 +66,7 @@ class Predictor:
             self.check(int(resolution))
         x, known = features(self.space, self.bins, arch, resolution)
         predicted: Any = mlp_of(self.params).apply({"params": self.params}, x)
-        return jnp.where(known, predicted, jnp.nan)
+        return jnp.where(known, jnp.clip(predicted, 0.0, 1.0), jnp.nan)
 
     def check(self, resolution: int) -> None:
         """Raises `ValueError` unless the predictor knows the resolution."""

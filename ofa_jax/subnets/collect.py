@@ -1,7 +1,7 @@
 """What the accuracy predictor learns from: many random subnets, each calibrated and measured."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,13 +54,12 @@ def collect(
     for chunk in track(chunks, len(chunks), f"measuring {len(missing)} subnets"):
         size = sizes[chunk[0] % len(sizes)]
         if size not in images:  # read once for all subnets of a resolution
-            images = {size: _images(config, dataset, devices, size)}
+            images = {size: read_images(config, dataset, devices, size)}
         archs = [drawn(net.space, config.seed, i, len(sizes)) for i in chunk]
-        padded = stack([*archs, *[archs[-1]] * (CHUNK - len(archs))])  # one shape, one program
-        figures = measure_archs(net, variables, padded, config, images[size], devices)
+        figures = measure_archs(net, variables, archs, config, images[size], devices)
         rows: list[dict[str, Any]] = [
             {"index": i, "arch": net.space.arch_to_dict(arch), "resolution": size, **figure}
-            for i, arch, figure in zip(chunk, archs, figures, strict=False)
+            for i, arch, figure in zip(chunk, archs, figures, strict=True)
         ]
         processes.from_first(lambda rows=rows: _append(path, rows))  # type: ignore[misc]
         found.update({str(row["index"]): row for row in rows})
@@ -90,7 +89,8 @@ def _chunks(missing: list[int], resolutions: int) -> Iterator[list[int]]:
             yield own[start : start + CHUNK]
 
 
-def _images(config: Config, dataset: Dataset, devices: Mesh, size: int) -> tuple[Any, Any]:
+def read_images(config: Config, dataset: Dataset, devices: Mesh, size: int) -> tuple[Any, Any]:
+    """What subnets are calibrated on and measured with at one resolution, for `measure_archs`."""
     calibration = calibration_images(config, dataset, devices, size)
     return calibration, list(evaluation_batches(config, dataset, devices, "held_out", size))
 
@@ -98,15 +98,22 @@ def _images(config: Config, dataset: Dataset, devices: Mesh, size: int) -> tuple
 def measure_archs(
     net: Network,
     variables: Tree,
-    archs: Arch,
+    archs: Sequence[Arch],
     config: Config,
     images: tuple[Any, Any],
     devices: Mesh,
 ) -> list[dict[str, float]]:
-    """{"top1", "loss"} of stacked archs from images to calibrate on and batches to measure with."""
+    """{"top1", "loss"} of each arch, calibrated, on the images of `read_images`."""
     calibration, batches = images
-    stats = calibrate_each(net, variables, archs, normalized(calibration, config.data, devices))
-    return measure(net, variables["params"], stats, archs, batches, config.data, devices)
+    figures = []
+    for start in range(0, len(archs), CHUNK):
+        own = list(archs[start : start + CHUNK])
+        chunk = stack([*own, *[own[-1]] * (CHUNK - len(own))])  # one shape, one program
+        batched = normalized(calibration, config.data, devices)
+        stats = calibrate_each(net, variables, chunk, batched)
+        measured = measure(net, variables["params"], stats, chunk, batches, config.data, devices)
+        figures += measured[: len(own)]
+    return figures
 
 
 def _read(path: Path, space: SearchSpace, count: int) -> dict[str, Any]:

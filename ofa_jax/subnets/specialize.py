@@ -25,9 +25,15 @@ from ofa_jax.search.latency import load_latency_table
 from ofa_jax.search.memory import activation_bytes
 from ofa_jax.search.picture import draw_front
 from ofa_jax.search.predictor import Predictor, save_predictor, train_predictor
-from ofa_jax.space import Arch, SearchSpace, stack
-from ofa_jax.subnets.collect import Measured, collect, measure_archs, search_resolutions
-from ofa_jax.subnets.evaluate import calibration_images, evaluation_batches, grid
+from ofa_jax.space import Arch, SearchSpace
+from ofa_jax.subnets.collect import (
+    Measured,
+    collect,
+    measure_archs,
+    read_images,
+    search_resolutions,
+)
+from ofa_jax.subnets.evaluate import grid
 from ofa_jax.subnets.latency import build_latency_table
 
 Tree = Any
@@ -155,7 +161,7 @@ def _predictor(run: Run, measured: Measured) -> Predictor:
     print(
         f"predictor, on {report['held_out_archs']} subnets it has not seen: Kendall tau"
         f" {report['kendall_tau']:.2f}, Spearman {report['spearman']:.2f}, RMSE"
-        f" {report['rmse']:.2%} points"
+        f" {100 * report['rmse']:.2f} points"
     )
     processes.from_first(lambda: save_predictor(run.directory / "predictor.npz", predictor))
     if report["kendall_tau"] < least:
@@ -179,11 +185,8 @@ def spread(front: Sequence[Found], count: int) -> list[Found]:
 
 def _measured_top1(run: Run, archs: Sequence[Arch], resolution: int) -> list[float]:
     """Held-out top-1 of each arch, calibrated, at one resolution."""
-    config = run.config
-    calibration = calibration_images(config, run.dataset, run.devices, resolution)
-    batches = list(evaluation_batches(config, run.dataset, run.devices, "held_out", resolution))
-    figures = measure_archs(run.net, run.variables, stack(archs), config,
-                            (calibration, batches), run.devices)  # fmt: skip
+    images = read_images(run.config, run.dataset, run.devices, resolution)
+    figures = measure_archs(run.net, run.variables, archs, run.config, images, run.devices)
     return [figure["top1"] for figure in figures]
 
 
@@ -243,7 +246,7 @@ def _comparison(run: Run, row: dict[str, Any], random: Sequence[dict[str, float]
     level = sum(row["held_out"] == value for value in top1)
     return (
         f"{row['name']}: {row['held_out']:.2%}; {len(random)} random subnets of"
-        f" {run.shown(min(costs))} to {run.shown(max(costs))}: mean {np.mean(top1):.2%}, best"
+        f" {run.shown(sum(costs) / len(costs))} on average: mean {np.mean(top1):.2%}, best"
         f" {max(top1):.2%}; it beats {beaten} and is level with {level}"
     )
 
