@@ -296,7 +296,11 @@ def _read_json(path: Path) -> tuple[dict[int, dict[str, float]], dict[str, Any]]
     if data["unit"] != UNIT:
         raise ValueError(f"{path} has the unit {data['unit']!r}: expected {UNIT!r}")
     resolutions = data.pop("resolutions")
-    tables = {int(r): dict(_numbers(path, t, "median")) for r, t in resolutions.items()}
+    factor = data.get("factor", 1.0)  # between a net and the sum of its blocks, alone
+    tables = {
+        int(r): {key: factor * value for key, value in _numbers(path, table, "median")}
+        for r, table in resolutions.items()
+    }
     return tables, data
 
 

@@ -15,13 +15,13 @@ from ofa_jax.search.latency import parts
 from ofa_jax.space import stack
 
 
-def write(path, space, resolutions, **changes):
+def write(path, space, sizes, **changes):
     """A table in which the n-th key takes n ms."""
     tables = {}
-    for size in resolutions:
+    for size in sizes:
         keys = dict.fromkeys(p.key for part in parts(space, size) for p in part.pieces.flat)
         tables[size] = {key: {"median": float(n)} for n, key in enumerate(keys)}
-    path.write_text(json.dumps({"unit": "ms", "resolutions": tables, **changes}))
+    path.write_text(json.dumps({"unit": "ms", "resolutions": tables} | changes))
     return tables
 
 
@@ -83,6 +83,9 @@ def test_a_table_of_this_machine(tiny, tmp_path, capsys):
     errors = [abs(row["predicted"] / row["measured"] - 1) for row in rows]
     assert data["validation"]["median_error"] == pytest.approx(np.median(errors))
     assert data["validation"]["median_error"] < 0.5  # 0.1 on an idle machine
+    alone = sum(data["resolutions"]["8"][piece.key]["median"]
+                for piece in chosen_keys(tiny, tiny.largest(), 8))  # fmt: skip
+    assert table(tiny.largest(), 8) == pytest.approx(data["factor"] * alone)
     assert table(tiny.largest(), 8) > 1.5 * table(tiny.smallest(), 8)
     assert "median error" in capsys.readouterr().out
 
