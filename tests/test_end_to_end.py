@@ -52,6 +52,57 @@ def test_the_whole_job(smoke):
     assert {p.name for p in subnet.iterdir()} == {"orbax", "arch.json", "card.json"}
 
 
+def test_the_search(smoke):
+    workdir, out = smoke
+    search = workdir / "search"
+    found = json.loads((search / "found.json").read_text())
+    (row,) = found["found"]
+    assert {p.name for p in search.iterdir()} == {
+        "measured.jsonl", "predictor.npz", "front.json", "front.png", "found.json",
+        f"{row['name']}.json",
+    }  # fmt: skip
+    assert f"{row['name']}" in out
+    space, _, _ = ofa_jax.load_supernet(workdir / "supernet")
+    arch = space.arch_from_dict(row["arch"])
+    assert row["macs"] == int(ofa_jax.macs(space, arch, 16))
+    assert row["name"] == f"macs-{row['macs'] / 1e6:.4g}M"
+    assert 0 <= row["held_out"] <= 1
+    assert len(found["random"]) == 4
+    measured = [json.loads(line) for line in (search / "measured.jsonl").read_text().splitlines()]
+    assert sorted(m["index"] for m in measured) == list(range(20))
+    assert measured[0]["arch"] == space.arch_to_dict(space.smallest())
+    front = json.loads((search / "front.json").read_text())
+    costs, scores = ([f[key] for f in front["front"]] for key in ("macs", "predicted"))
+    assert costs == sorted(costs)
+    assert scores == sorted(scores)
+    assert 0 < front["hypervolume"] < 1
+    predictor = ofa_jax.search.load_predictor(search / "predictor.npz", space)
+    assert float(predictor(arch, 16)) == pytest.approx(row["predicted"])
+    card = json.loads((workdir / "subnets" / row["name"] / "card.json").read_text())
+    assert card["arch"] == row["arch"]
+
+
+def test_an_interrupted_search_goes_on_and_others_follow(smoke, tmp_path):
+    workdir = shutil.copytree(smoke[0], tmp_path / "run")
+    measured = workdir / "search/measured.jsonl"
+    lines = measured.read_text().splitlines(True)
+    measured.write_text("".join(lines[:7]) + lines[7][:20])  # killed while it wrote
+    flags = (SMOKE, f"--workdir={workdir}", "--mode=search")
+    code, out, error = run(*flags, "--config.search.constraints=(6e5, 1e9)")
+    assert code == 0, error
+    assert "7 subnets were measured before" in out
+    assert measured.read_text() == "".join(lines)
+    rows = json.loads((workdir / "search/found.json").read_text())["found"]
+    assert [row["macs"] <= limit for row, limit in zip(rows, (6e5, 1e9), strict=True)] == [True] * 2
+    code, _, error = run(*flags, "--config.search.constraints=(1000.0,)")
+    assert code == 2
+    assert error.startswith("error: constraint 1000.0 cannot be met: the least is ")
+    assert error.count("\n") == 1
+    code, _, error = run(*flags, "--config.search.least_tau=1.0")
+    assert code == 2
+    assert "below search.least_tau=1.0: more search.archs than 20 may mend it" in error
+
+
 def test_every_step_is_logged_once(smoke):
     workdir, _ = smoke
     records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
