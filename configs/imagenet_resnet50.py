@@ -60,4 +60,6 @@ def get_config(sizes: str = "continuous") -> ConfigDict:
         curriculum=tuple(PHASES),
         phases=PHASES,
         evaluate={"resolutions": (160, 224)},
+        # The paper's number of measured subnets; four sizes, as each is a program of its own.
+        search={"archs": 16_000, "resolutions": (128, 160, 192, 224)},
     )

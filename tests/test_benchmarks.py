@@ -8,12 +8,14 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 from jax.sharding import PartitionSpec as P
 
 from benchmarks.scaling import reduced_bytes
 from ofa_jax import mesh
 
 REPOSITORY = Path(__file__).parents[1]
+PUBLISHED = REPOSITORY.parent / "shared/data/once_for_all"
 
 
 def test_input_pipeline(tmp_path):
@@ -68,6 +70,18 @@ def test_evaluate_subnets(tmp_path):
     _, report = run_benchmark("evaluate_subnets", tmp_path, *flags)
     names = {"ofa_jax, branches", "ofa_jax, masks", "ofa_jax, masks, vmapped"}
     assert set(report["seconds_a_subnet"]) == names
+
+
+@pytest.mark.skipif(not PUBLISHED.exists(), reason="the reference's tables are not here")
+def test_search(tmp_path):
+    flags = [f"--data={PUBLISHED}", "--population=20", "--generations=20", "--seeds=1"]
+    printed, report = run_benchmark("search", tmp_path, *flags, "--against-once-for-all")
+    assert report["once-for-all"] > 5 * report["one"]
+    for scores in (report["scores"], report["once-for-all scores"]):
+        assert all(0.7 < value < 0.9 for values in scores.values() for value in values)
+    assert len(report["front lacks"]) == 16
+    assert max(report["front lacks"]) < 0.0  # 500 generations against 20
+    assert "times as long" in printed
 
 
 def test_scaling_reads_what_the_devices_sum():

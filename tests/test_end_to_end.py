@@ -238,7 +238,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         ),
         (
             (SMOKE, "--mode=serach"),
-            "--mode='serach': expected one of all, profile, train, evaluate, extract",
+            "--mode='serach': expected one of all, profile, train, evaluate, search, extract",
         ),
         (
             (SMOKE, "--config.space.name=ofa_x"),
