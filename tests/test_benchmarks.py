@@ -74,13 +74,13 @@ def test_evaluate_subnets(tmp_path):
 
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="the reference's tables are not here")
 def test_search(tmp_path):
-    flags = [f"--data={PUBLISHED}", "--population=20", "--generations=20", "--seeds=1"]
+    flags = [f"--data={PUBLISHED}", "--population=20", "--generations=200", "--seeds=1"]
     printed, report = run_benchmark("search", tmp_path, *flags, "--against-once-for-all")
-    assert report["once-for-all"] > report["one"]  # 17 times as long at 500 generations
+    assert report["once-for-all"] > report["one"]  # 17 times as long at 100 x 500
     for scores in (report["scores"], report["once-for-all scores"]):
         assert all(0.7 < value < 0.9 for values in scores.values() for value in values)
     assert len(report["front lacks"]) == 16
-    assert max(report["front lacks"]) < 0.0  # 500 generations against 20
+    assert max(report["front lacks"]) < 0.001  # 3,200 x 500 against 20 x 200
     assert "times as long" in printed
 
 

@@ -2,8 +2,8 @@
 
 A ladder of constraints from the cheapest subnet to the dearest; each rung evolves parents of its
 own that keep it, and children compete on their rung and those beside it. The front is taken from
-all subnets ever looked at. NSGA-II was tried first and ended up to 0.6 points below single searches;
-the ladder is above them on average.
+all subnets ever looked at. NSGA-II was tried first and ended up to 0.6 points below single
+searches; the ladder is above them on average.
 """
 
 import functools
