@@ -2,13 +2,13 @@
 
 import importlib.metadata
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
+
+from ofa_jax.subnets import latency
 
 Times = dict[Any, list[float]]
 
@@ -46,14 +46,10 @@ def timed(call: Callable[[], Any], repeats: int) -> list[float]:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, accelerator and versions."""
-    names = ("jax", "jaxlib", "flax", "torch")
+    """Processor, threads, accelerator and versions, PyTorch's too."""
     found = {d.metadata["Name"] for d in importlib.metadata.distributions()}
-    versions = {name: importlib.metadata.version(name) for name in names if name in found}
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    device = jax.devices()[0].device_kind
-    return {"processor": model, "cores": len(os.sched_getaffinity(0)), "device": device, **versions}
+    names = [name for name in ("flax", "torch") if name in found]
+    return {**latency.machine(), **{name: importlib.metadata.version(name) for name in names}}
 
 
 def finish(path: str, figures: dict[str, Any]) -> None:

@@ -94,6 +94,11 @@ def test_an_interrupted_search_goes_on_and_others_follow(smoke, tmp_path):
     assert measured.read_text() == "".join(lines)
     rows = json.loads((workdir / "search/found.json").read_text())["found"]
     assert [row["macs"] <= limit for row, limit in zip(rows, (6e5, 1e9), strict=True)] == [True] * 2
+    code, out, error = run(*flags, "--config.search.resolutions=(20,)")
+    assert code == 0, error
+    assert "measured before" not in out
+    assert measured.read_text().startswith("".join(lines))  # for a search at 16 px again
+    assert len(measured.read_text().splitlines()) == 2 * len(lines)
     code, _, error = run(*flags, "--config.search.constraints=(1000.0,)")
     assert code == 2
     assert error.startswith("error: constraint 1000.0 cannot be met: the least is ")

@@ -8,17 +8,24 @@ parents are the best of all generations, twice as many as children.
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ofa_jax.search.genes import Genome, crossover
+from ofa_jax.search.functions import (
+    Function,
+    check_functions,
+    exactly,
+    feasible,
+    name_of,
+    values,
+)
+from ofa_jax.search.genes import Genome, crossover, repeated
 from ofa_jax.space import Arch, SearchSpace
 
-Function = Callable[[Arch, Any], Any]  # (arch, resolution) -> scalar, pure
 TRIES = 4  # children drawn for one place; the first that keeps the constraint takes it
 
 
@@ -131,101 +138,6 @@ def _limits(constraints: Sequence[Any], count: int) -> np.ndarray:
     return limits
 
 
-def check_functions(genome: Genome, functions: dict[str, Function]) -> None:
-    """Raises `ValueError` unless each function gives one number for the ends of the space.
-
-    They may refuse a resolution themselves.
-    """
-    for name, function in functions.items():
-        for resolution in genome.resolutions:
-            for arch in (genome.space.smallest(), genome.space.largest()):
-                value = np.asarray(function(arch, resolution))
-                if value.ndim or not np.isfinite(value):
-                    raise ValueError(f"{name} {name_of(function)} gives {value} at {resolution} px:"
-                                     " expected one finite number")  # fmt: skip
-
-
-def name_of(function: Function) -> str:
-    """How messages call a function."""
-    return getattr(function, "__name__", type(function).__name__)
-
-
-# -- the cheapest subnets ----------------------------------------------------------------------
-
-
-def feasible(genome: Genome, costs: tuple[Function, ...], limits: np.ndarray) -> np.ndarray:
-    """`[constraints, genes]`: a subnet within each of the constraints `[constraints, costs]`.
-
-    Raises:
-      ValueError: there is none, naming the cheapest subnet and its cost.
-    """
-    # With one cost the cheapest subnet is the same for all constraints, infinite ones too.
-    asked_of = np.zeros((1, 1)) if len(costs) == 1 else limits
-    found = np.asarray(cheapest(genome, costs, asked_of))
-    found = np.broadcast_to(found, (len(limits), genome.length))
-    for genes, limit in zip(found, limits, strict=True):
-        spent = exactly(genome, costs, genes)
-        if (spent > limit).any():
-            arch, resolution = genome.decode(jnp.asarray(genes))
-            asked, least = (
-                float(v[0]) if len(costs) == 1 else tuple(v.tolist()) for v in (limit, spent)
-            )
-            raise ValueError(
-                f"constraint {asked} cannot be met: the least is {least}, of"
-                f" {genome.space.arch_to_dict(arch)} at {int(resolution)} px"
-            )
-    return found
-
-
-def exactly(genome: Genome, functions: tuple[Function, ...], genes: Any) -> np.ndarray:
-    """The functions' values outside of any transformation, where they are exact."""
-    arch, resolution = genome.decode(jnp.asarray(genes))
-    return np.asarray([float(f(arch, int(resolution))) for f in functions])
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def cheapest(genome: Genome, costs: tuple[Function, ...], limits: jax.Array) -> jax.Array:
-    """`[constraints, genes]`: what exceeds (or undercuts) each of the limits by least (by most).
-
-    Descends from the smallest arch at each resolution, one choice after the other.
-    """
-    where, values = genome.neighbours()
-    starts = jnp.stack([genome.encode(genome.space.smallest(), r) for r in genome.options[-1]])
-
-    def descend(excess: Callable[[jax.Array], jax.Array], start: jax.Array) -> Any:
-        def better(state: tuple[jax.Array, jax.Array, jax.Array]) -> Any:
-            genes, least, _ = state
-            tried = jnp.tile(genes, (len(where), 1)).at[np.arange(len(where)), where].set(values)
-            excesses = jax.vmap(excess)(tried)
-            i = jnp.argmin(excesses)
-            improved = excesses[i] < least
-            genes = jnp.where(improved, tried[i], genes)
-            return genes, jnp.minimum(excesses[i], least), improved
-
-        began = (start, excess(start), jnp.asarray(True))
-        return jax.lax.while_loop(lambda state: state[2], better, began)[:2]
-
-    scale = jnp.abs(_values(genome, costs, starts[0])) + 1e-30
-
-    def of_limit(limit: jax.Array) -> jax.Array:
-        def excess(genes: jax.Array) -> jax.Array:
-            return ((_values(genome, costs, genes) - limit) / scale).max()
-
-        ends, least = jax.vmap(functools.partial(descend, excess))(starts)
-        return ends[jnp.argmin(least)]
-
-    return jax.vmap(of_limit)(limits)
-
-
-def _values(genome: Genome, functions: tuple[Function, ...], genes: jax.Array) -> jax.Array:
-    """`[functions]` float32 of one vector of genes."""
-    arch, resolution = genome.decode(genes)
-    return jnp.stack([jnp.asarray(f(arch, resolution), jnp.float32) for f in functions])
-
-
-# -- evolution ---------------------------------------------------------------------------------
-
-
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _evolve(
     genome: Genome,
@@ -256,7 +168,7 @@ def _evolve(
 def _fits(
     genome: Genome, costs: tuple[Function, ...], limit: jax.Array, genes: jax.Array
 ) -> jax.Array:
-    return (_values(genome, costs, genes) <= limit).all()
+    return (values(genome, costs, genes) <= limit).all()
 
 
 def _first_generation(
@@ -322,13 +234,11 @@ def _select(
     genome: Genome, score: Function, settings: Settings, parents: State, children: jax.Array
 ) -> State:
     """The best of parents and children, each subnet once."""
-    scored = jax.vmap(lambda genes: _values(genome, (score,), genes)[0])(children)
+    scored = jax.vmap(lambda genes: values(genome, (score,), genes)[0])(children)
     prints = jnp.concatenate([parents.prints, jax.vmap(genome.fingerprint)(children)])
     scores = jnp.concatenate([parents.scores, scored])
     genes = jnp.concatenate([parents.genes, children])
-    earlier = np.tri(len(genes), k=-1, dtype=bool)
-    again = ((prints[:, None] == prints[None, :]) & earlier).any(1)
-    fresh = jnp.where(again | jnp.isnan(scores), -jnp.inf, scores)
+    fresh = jnp.where(repeated(prints) | jnp.isnan(scores), -jnp.inf, scores)
     best, order = jax.lax.top_k(fresh, settings.parent_count)
     broken = parents.broken | jnp.isnan(scored).any()
     return State(genes[order], best, prints[order], broken)

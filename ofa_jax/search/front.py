@@ -14,19 +14,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ofa_jax.search.evolution import (
-    TRIES,
-    Found,
+from ofa_jax.search.evolution import TRIES, Found, Settings, check_settings, first_that
+from ofa_jax.search.functions import (
     Function,
-    Settings,
     cheapest,
     check_functions,
-    check_settings,
     exactly,
-    first_that,
     name_of,
+    values,
 )
-from ofa_jax.search.genes import Genome, crossover
+from ofa_jax.search.genes import Genome, crossover, repeated
 from ofa_jax.space import SearchSpace
 
 RUNGS = 64
@@ -198,17 +195,13 @@ def _children(
         second = parents[beside, head[2] % parents.shape[1]]
         mutated = genome.mutate(rest, first, settings.rate)
         child = jnp.where(head[3] % 2 == 0, mutated, crossover(rest, first, second))
-        return child, _value(genome, cost, child) <= limit
+        return child, values(genome, (cost,), child)[0] <= limit
 
     def one(words: jax.Array) -> jax.Array:
         children, fits = jax.vmap(tried)(words)
         return first_that(fits, children, parents[rung, 0])
 
     return jax.vmap(one)(words)
-
-
-def _value(genome: Genome, function: Function, genes: jax.Array) -> jax.Array:
-    return jnp.asarray(function(*genome.decode(genes)), jnp.float32)
 
 
 def _compete(
@@ -221,12 +214,9 @@ def _compete(
     children: jax.Array,
 ) -> tuple[Parents, Children]:
     """The best of each rung: its parents, and the children born within `reach` that keep it."""
-    scores = jax.vmap(lambda genes: _value(genome, score, genes))(children)
-    costs = jax.vmap(lambda genes: _value(genome, cost, genes))(children)
+    scores, costs = jax.vmap(functools.partial(values, genome, (score, cost)))(children).T
     prints = jax.vmap(genome.fingerprint)(children)
-    earlier = np.tri(len(prints), k=-1, dtype=bool)
-    again = ((prints[:, None] == prints[None, :]) & earlier).any(1)
-    fresh = jnp.where(again | jnp.isnan(scores), -jnp.inf, scores)
+    fresh = jnp.where(repeated(prints) | jnp.isnan(scores), -jnp.inf, scores)
     born_on = np.arange(len(children)) // (len(children) // len(limits))
 
     def of_rung(rung: jax.Array, limit: jax.Array, own: Parents) -> Parents:

@@ -66,7 +66,7 @@ class Genome:
         arch, resolution = self.decode(genes)
         canonical = self.encode(arch, resolution).astype(jnp.uint32)
         weights = np.random.default_rng(0).integers(1 << 32, size=self.length, dtype=np.uint32)
-        mixed = (canonical + 1) * weights[: self.length]
+        mixed = (canonical + 1) * weights
         return jnp.sum(mixed ^ (mixed >> 15), dtype=jnp.uint32)
 
     def draw(self, words: jax.Array) -> jax.Array:
@@ -100,3 +100,9 @@ def crossover(words: jax.Array, first: jax.Array, second: jax.Array) -> jax.Arra
 
 def _chance(words: jax.Array, probability: Any) -> jax.Array:
     return (words // HALF).astype(jnp.float32) < probability * HALF
+
+
+def repeated(prints: jax.Array) -> jax.Array:
+    """`[n]` booleans, whether an earlier one of `[n]` fingerprints is the same."""
+    earlier = np.tri(len(prints), k=-1, dtype=bool)
+    return ((prints[:, None] == prints[None, :]) & earlier).any(1)

@@ -44,7 +44,7 @@ def collect(
     Every chunk is appended to `path` as it is done, so that an interrupted run goes on there.
     """
     sizes = search_resolutions(config)
-    found = processes.from_first(lambda: _read(path, net.space, config.search.archs))
+    found = processes.from_first(lambda: _read(path, net.space, sizes))
     count = config.search.archs
     missing = [i for i in range(count) if str(i) not in found]
     if len(missing) < count and missing:
@@ -116,22 +116,25 @@ def measure_archs(
     return figures
 
 
-def _read(path: Path, space: SearchSpace, count: int) -> dict[str, Any]:
-    """The rows by index; a half line of a killed run is dropped for good."""
+def _read(path: Path, space: SearchSpace, sizes: tuple[int, ...]) -> dict[str, Any]:
+    """The rows by index, of those at the resolution that the index has among `sizes`.
+
+    A half line of a killed run is dropped for good; a search at other resolutions keeps its rows.
+    """
     if not path.exists():
         return {}
-    rows = {}
+    rows = []
     for line in path.read_text().splitlines():
         try:
             row = json.loads(line)
             space.arch_from_dict(row["arch"])
-            rows[str(row["index"])] = row
+            rows.append((int(row["index"]), int(row["resolution"]), row))
         except (ValueError, KeyError, TypeError):
             continue
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows.values()))
+    temporary.write_text("".join(json.dumps(row) + "\n" for _, _, row in rows))
     temporary.replace(path)
-    return {index: row for index, row in rows.items() if int(index) < count}
+    return {str(i): row for i, size, row in rows if size == sizes[i % len(sizes)]}
 
 
 def _append(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -58,13 +58,15 @@ def build_latency_table(
       seed: which subnets.
 
     Raises:
-      ValueError: another dtype, or numbers below 1.
+      ValueError: another dtype, numbers below 1, or no directory for `path`.
     """
     path = Path(path)
     if dtype not in ("float32", "bfloat16"):
         raise ValueError(f"dtype={dtype!r}: expected float32 or bfloat16")
-    for name, value in (("batch_size", batch_size), ("repeats", repeats), *(
-            ("resolutions", size) for size in resolutions)):  # fmt: skip
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"{path} cannot be written: there is no directory {path.parent}")
+    numbers = [("batch_size", batch_size), ("repeats", repeats)]
+    for name, value in (*numbers, *(("resolutions", size) for size in resolutions)):
         if value < 1:
             raise ValueError(f"{name}={value}: expected at least 1")
     image = jnp.zeros((batch_size, 1, 1, 1), dtype)
@@ -78,12 +80,13 @@ def build_latency_table(
         "space": space.name, "unit": UNIT, "batch_size": batch_size, "dtype": dtype,
         "repeats": repeats, "machine": machine(),
     }  # fmt: skip
-    checkpoint.write_json(path, {**about, "resolutions": tables})
     if validate:
-        table = load_latency_table(path, space)
-        rows = _whole_subnets(table, resolutions, image, repeats, FIT + validate, seed)
-        about |= _check(rows)
-        checkpoint.write_json(path, {**about, "resolutions": tables})
+        alone = {
+            r: {key: row["median"] for key, row in table.items()} for r, table in tables.items()
+        }
+        summed = LatencyTable(space, str(path), alone, about)
+        about |= _check(_whole_subnets(summed, resolutions, image, repeats, FIT + validate, seed))
+    checkpoint.write_json(path, {**about, "resolutions": tables})
     return load_latency_table(path, space)
 
 

@@ -19,8 +19,9 @@ from ofa_jax.config import Config
 from ofa_jax.data.sources import Dataset, load_dataset
 from ofa_jax.models import Network, best_compute
 from ofa_jax.search.cost import macs, params
-from ofa_jax.search.evolution import Found, Function, evolve
+from ofa_jax.search.evolution import Found, evolve
 from ofa_jax.search.front import Front, find_front
+from ofa_jax.search.functions import Function
 from ofa_jax.search.latency import load_latency_table
 from ofa_jax.search.memory import activation_bytes
 from ofa_jax.search.picture import draw_front
@@ -68,7 +69,7 @@ class Run:
 
 
 def search_once(config: Config, workdir: Path) -> None:
-    """Searches unless `search/front.json` or `search/found.json` is there already."""
+    """Searches unless `search/found.json` is there already."""
     path = workdir / "search" / "found.json"
     if processes.from_first(path.exists):
         print(f"search is complete: {path}")
