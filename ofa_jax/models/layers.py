@@ -296,12 +296,12 @@ class BottleneckBlock(nn.Module):
         y = ConvBN(out, norm=norm, name="conv3")(y, out_mask, train=train)
         if block.projected:
             x = ConvBN(out, norm=norm, name="downsample")(
-                _halve(x) if block.stride == 2 else x, out_mask, train=train
+                halve(x) if block.stride == 2 else x, out_mask, train=train
             )
         return ACTIVATIONS[block.act](x + y)
 
 
-def _halve(x: jax.Array) -> jax.Array:
+def halve(x: jax.Array) -> jax.Array:
     """2x2 average pooling; an odd last row or column is averaged over what there is of it."""
     margins = tuple((0, n % 2) for n in x.shape[1:3])
     return nn.avg_pool(x, (2, 2), strides=(2, 2), padding=margins, count_include_pad=False)

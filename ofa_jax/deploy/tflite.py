@@ -1,0 +1,216 @@
+"""TFLite: a file of the LiteRT runtime, written by its schema alone, without TensorFlow.
+
+The runtime's images are `[batch, height, width, 3]` as ours are, so layers map one to one.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
+
+from ofa_jax.deploy import graph as graph_lib
+from ofa_jax.deploy.graph import (
+    Add,
+    Conv,
+    Dense,
+    Graph,
+    Halve,
+    MaxPool,
+    Mean,
+    Normalize,
+    SqueezeExcite,
+)
+
+Op, Types = schema.BuiltinOperator, schema.TensorType
+TYPES = {"float32": Types.FLOAT32, "int32": Types.INT32, "uint8": Types.UINT8}
+FUSED = {
+    None: schema.ActivationFunctionType.NONE,
+    "relu": schema.ActivationFunctionType.RELU,
+    "relu6": schema.ActivationFunctionType.RELU6,
+}
+
+
+def write(graph: Graph, resolution: int, path: Path) -> None:
+    """Writes `[batch, height, width, 3]` to logits; batch 1 until the runtime resizes its input."""
+    model = Model()
+    sizes = graph_lib.shapes(graph, resolution)
+    dtype = "uint8" if graph_lib.normalizes(graph) else "float32"
+    values = [model.tensor(sizes[0], dtype, name="images")]
+    for (operation, inputs), shape in zip(graph, sizes[1:], strict=True):
+        values.append(_add(model, operation, [values[i] for i in inputs], shape))
+    path.write_bytes(model.bytes(values[0], values[-1]))
+
+
+def load(path: Path, threads: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
+    """The file's network as a function of `[batch, height, width, 3]`."""
+    interpreter = Interpreter(model_path=str(path), num_threads=threads)
+    (images,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
+    batch = 0
+
+    def call(array: np.ndarray) -> np.ndarray:
+        nonlocal batch
+        if len(array) != batch:
+            interpreter.resize_tensor_input(images["index"], array.shape)
+            interpreter.allocate_tensors()
+            batch = len(array)
+        interpreter.set_tensor(images["index"], array)
+        interpreter.invoke()
+        return interpreter.get_tensor(logits["index"])
+
+    return call
+
+
+class Model:
+    """A model that grows: tensors are numbers, those with data are constants."""
+
+    def __init__(self) -> None:
+        self.graph = schema.SubGraphT()
+        self.graph.tensors, self.graph.operators, self.graph.name = [], [], "subnet"
+        empty = schema.BufferT()  # number 0, of all tensors without data
+        empty.data = np.zeros(0, np.uint8)
+        self.buffers, self.codes = [empty], []
+        self.shapes: list[tuple[int, ...]] = []
+
+    def tensor(self, shape: Sequence[int], dtype: str = "float32", name: str = "") -> int:
+        tensor = schema.TensorT()
+        tensor.name = name or f"value_{len(self.graph.tensors)}"
+        tensor.shape, tensor.type = np.asarray(shape, np.int32), TYPES[dtype]
+        tensor.shapeSignature = np.asarray([-1, *shape[1:]], np.int32)
+        self.graph.tensors.append(tensor)
+        self.shapes.append(tuple(shape))
+        return len(self.graph.tensors) - 1
+
+    def constant(self, array: Any) -> int:
+        array = np.ascontiguousarray(array)
+        number = self.tensor(array.shape, str(array.dtype))
+        tensor, buffer = self.graph.tensors[number], schema.BufferT()
+        buffer.data = np.frombuffer(array.tobytes(), np.uint8)
+        tensor.buffer, tensor.shapeSignature = len(self.buffers), None
+        self.buffers.append(buffer)
+        return number
+
+    def add(
+        self, code: int, inputs: Sequence[int], shape: Sequence[int], options: str = "",
+        act: str | None = None, **values: Any,
+    ) -> int:  # fmt: skip
+        """An operator with `options` of that name, and the activation behind it."""
+        operator = schema.OperatorT()
+        if options:
+            operator.builtinOptionsType = getattr(schema.BuiltinOptions, options)
+            operator.builtinOptions = getattr(schema, f"{options}T")()
+            if hasattr(operator.builtinOptions, "fusedActivationFunction"):
+                values["fusedActivationFunction"] = FUSED.get(act, FUSED[None])
+            for key, value in values.items():
+                setattr(operator.builtinOptions, key, value)
+        output = self.tensor(shape)
+        operator.opcodeIndex = self._index(code)
+        operator.inputs, operator.outputs = np.int32(inputs), np.int32([output])
+        self.graph.operators.append(operator)
+        return self.add(Op.HARD_SWISH, [output], shape) if act == "h_swish" else output
+
+    def _index(self, code: int) -> int:
+        if code not in self.codes:
+            self.codes.append(code)
+        return self.codes.index(code)
+
+    def bytes(self, images: int, logits: int) -> bytes:
+        """The file's content."""
+        self.graph.inputs, self.graph.outputs = np.int32([images]), np.int32([logits])
+        self.graph.tensors[logits].name = "logits"
+        model = schema.ModelT()
+        model.version, model.description = 3, "ofa_jax subnet"
+        model.subgraphs, model.buffers, model.operatorCodes = [self.graph], self.buffers, []
+        for code in self.codes:
+            entry = schema.OperatorCodeT()
+            entry.builtinCode, entry.version = code, 1
+            entry.deprecatedBuiltinCode = min(code, 127)
+            model.operatorCodes.append(entry)
+        builder = flatbuffers.Builder(1 << 20)
+        builder.Finish(model.Pack(builder), b"TFL3")
+        return bytes(builder.Output())
+
+
+def _add(model: Model, operation: Any, inputs: list[int], shape: tuple[int, ...]) -> int:
+    """One layer's operators; `shape` is what it gives, `[1, height, width, channels]`."""
+    match operation:
+        case Normalize(mean, std):
+            factor, offset = (model.constant(array) for array in graph_lib.affine(mean, std))
+            casts = {"inDataType": Types.UINT8, "outDataType": Types.FLOAT32}
+            x = model.add(Op.CAST, inputs, shape, "CastOptions", **casts)
+            x = model.add(Op.MUL, [x, factor], shape, "MulOptions")
+            return model.add(Op.ADD, [x, offset], shape, "AddOptions")
+        case Conv():
+            return _add_conv(model, operation, inputs[0], shape)
+        case SqueezeExcite():
+            return _add_squeeze_excite(model, operation, inputs[0], shape)
+        case Add(act):
+            return model.add(Op.ADD, inputs, shape, "AddOptions", act)
+        case MaxPool():
+            x = _pad(model, inputs[0], 1)  # zeros are no maximum: a ReLU lies before
+            valid = {"padding": schema.Padding.VALID, **_window(3, 2)}
+            return model.add(Op.MAX_POOL_2D, [x], shape, "Pool2DOptions", **valid)
+        case Halve():
+            same = {"padding": schema.Padding.SAME, **_window(2, 2)}  # counts only what is there
+            return model.add(Op.AVERAGE_POOL_2D, inputs, shape, "Pool2DOptions", **same)
+        case Mean():
+            return _mean(model, inputs[0], shape, keep=False)
+        case Dense(weight, bias, act):
+            arrays = [model.constant(weight.T), model.constant(bias)]
+            options = "FullyConnectedOptions"
+            return model.add(Op.FULLY_CONNECTED, [*inputs, *arrays], shape, options, act)
+    raise TypeError(f"no operator for {operation}")
+
+
+def _window(size: int, stride: int) -> dict[str, int]:
+    return {"filterWidth": size, "filterHeight": size, "strideW": stride, "strideH": stride}
+
+
+def _mean(model: Model, x: int, shape: tuple[int, ...], keep: bool) -> int:
+    axes = model.constant(np.int32([1, 2]))
+    return model.add(Op.MEAN, [x, axes], shape, "ReducerOptions", keepDims=keep)
+
+
+def _pad(model: Model, x: int, margin: int) -> int:
+    batch, height, width, channels = model.shapes[x]
+    margins = model.constant(np.int32([(0, 0), (margin, margin), (margin, margin), (0, 0)]))
+    shape = (batch, height + 2 * margin, width + 2 * margin, channels)
+    return model.add(Op.PAD, [x, margins], shape, "PadOptions")
+
+
+def _add_conv(model: Model, layer: Conv, x: int, shape: tuple[int, ...]) -> int:
+    size = layer.weight.shape[0]
+    padding = schema.Padding.SAME
+    if layer.stride > 1 and size > 1:
+        # The runtime's own padding of an even image lies one pixel off: all of it at the end.
+        x, padding = _pad(model, x, size // 2), schema.Padding.VALID
+    values = {"padding": padding, "strideW": layer.stride, "strideH": layer.stride}
+    values |= {"dilationWFactor": 1, "dilationHFactor": 1}
+    if layer.depthwise:
+        arrays = [model.constant(layer.weight.transpose(2, 0, 1, 3)), model.constant(layer.bias)]
+        code, options = Op.DEPTHWISE_CONV_2D, "DepthwiseConv2DOptions"
+        values["depthMultiplier"] = 1
+    else:
+        arrays = [model.constant(layer.weight.transpose(3, 0, 1, 2)), model.constant(layer.bias)]
+        code, options = Op.CONV_2D, "Conv2DOptions"
+    return model.add(code, [x, *arrays], shape, options, layer.act, **values)
+
+
+def _add_squeeze_excite(
+    model: Model, layer: SqueezeExcite, x: int, shape: tuple[int, ...]
+) -> int:
+    def pointwise(weight: np.ndarray, bias: np.ndarray, act: str | None, y: int) -> int:
+        conv = Conv(weight[None, None], bias, 1, act)
+        return _add_conv(model, conv, y, (1, 1, 1, weight.shape[-1]))
+
+    pooled = (1, 1, 1, shape[-1])
+    y = _mean(model, x, pooled, keep=True)
+    y = pointwise(layer.reduce, layer.reduce_bias, "relu", y)
+    y = pointwise(layer.expand, layer.expand_bias, None, y)
+    # A hard sigmoid: min(max(y + 3, 0), 6) / 6.
+    y = model.add(Op.ADD, [y, model.constant(np.float32([3]))], pooled, "AddOptions", "relu6")
+    y = model.add(Op.MUL, [y, model.constant(np.float32([1 / 6]))], pooled, "MulOptions")
+    return model.add(Op.MUL, [x, y], shape, "MulOptions")
