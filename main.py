@@ -17,10 +17,15 @@ from ml_collections import config_flags
 
 from ofa_jax import compiled, processes
 from ofa_jax import workdir as workdir_lib
-from ofa_jax.config import Config, from_dict
+from ofa_jax.config import FORMATS, Config, from_dict
+from ofa_jax.deploy.benchmark import benchmark
+from ofa_jax.deploy.export import export, export_once
+from ofa_jax.deploy.predict import predict
+from ofa_jax.subnets.card import find_subnet
 from ofa_jax.subnets.evaluate import evaluate, evaluate_once
-from ofa_jax.subnets.save import extract_all, extract_to
+from ofa_jax.subnets.save import extract_all, extract_to, middle_winner
 from ofa_jax.subnets.specialize import search, search_once
+from ofa_jax.train.finetune import finetune, finetune_once
 from ofa_jax.train.loop import train
 from ofa_jax.train.preemption import Preempted
 from ofa_jax.train.profile import profile
@@ -28,7 +33,15 @@ from ofa_jax.train.profile import profile
 # Exit codes: what the user can mend, a lost process (sysexits' "unavailable"), SIGTERM (sysexits'
 # "try again") and Ctrl-C (the shell's).
 WRONG, LOST, PREEMPTED, INTERRUPTED = 2, processes.LOST, 75, 130
-MODES = ("all", "profile", "train", "evaluate", "search", "extract")
+MODES = ("all", "profile", "train", "evaluate", "search", "extract", "finetune", "export",
+         "benchmark", "predict")  # fmt: skip
+# What a subnet's directory alone is enough for.
+OF_SUBNET = ("benchmark", "predict")
+USED_BY = {
+    "subnet": ("finetune", "export", "benchmark", "predict"),
+    "format": ("export",),
+    "images": ("predict",),
+}
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file(
@@ -37,9 +50,14 @@ config_flags.DEFINE_config_file(
 flags.DEFINE_string("workdir", "", "Directory of the run; made if it does not exist.")
 flags.DEFINE_string("mode", "all", f"What to do: {', '.join(MODES)}.")
 flags.DEFINE_string("arch", "", "--mode=extract: smallest, largest, a JSON object or a file.")
-flags.DEFINE_string("name", "", "--mode=extract: the subnet's directory name.")
+flags.DEFINE_string("name", "", "--mode=extract, finetune: the new subnet's name.")
 flags.DEFINE_integer("resolution", None, "--mode=extract: pixels.", lower_bound=1)
-flags.DEFINE_bool("overwrite", False, "--mode=extract: replace a subnet of that name.")
+flags.DEFINE_bool("overwrite", False, "--mode=extract, finetune, export: replace what is there.")
+flags.DEFINE_string("subnet", "", "--mode=finetune, export, ...: a subnet's name or directory.")
+flags.DEFINE_list("format", [], f"--mode=export: one or more of {','.join(FORMATS)}.")
+flags.DEFINE_bool("uint8", False, "--mode=export: files take pixels and normalise them.")
+flags.DEFINE_string("images", "", "--mode=predict: a file, a directory or a pattern.")
+flags.DEFINE_integer("batch", 32, "--mode=benchmark: images a call, besides 1.", lower_bound=1)
 flags.DEFINE_string("target", "", "--mode=profile: TPUs to compile for, such as v5e:2x2.")
 flags.DEFINE_string("coordinator", "", "Several processes: HOST:PORT of the first one.")
 flags.DEFINE_integer("processes", 0, "Several processes: how many.", lower_bound=0)
@@ -57,6 +75,7 @@ def run(config: Config, workdir: Path) -> None:
         evaluate_once(config, workdir)
         search_once(config, workdir)
         extract_all(config, workdir)
+        deploy(config, workdir)
     if FLAGS.mode == "evaluate":
         evaluate(config, workdir)
     if FLAGS.mode == "search":
@@ -67,6 +86,28 @@ def run(config: Config, workdir: Path) -> None:
         extract_to(
             config, workdir, FLAGS.arch, FLAGS.resolution, FLAGS.name, overwrite=FLAGS.overwrite
         )
+    if FLAGS.mode == "finetune":
+        finetune(config, workdir, FLAGS.subnet, FLAGS.name, overwrite=FLAGS.overwrite)
+    if FLAGS.mode == "export":
+        formats = FLAGS.format or config.export.formats
+        export(config, workdir, FLAGS.subnet, formats, uint8=FLAGS.uint8, overwrite=FLAGS.overwrite)
+
+
+def deploy(config: Config, workdir: Path) -> None:
+    """Fine-tunes and exports the search's middle winner, unless that is done."""
+    name = processes.from_first(lambda: middle_winner(workdir))
+    if config.finetune.epochs:
+        name = finetune_once(config, workdir, name)
+    export_once(config, workdir, name)
+
+
+def run_subnet(workdir: Path) -> None:
+    """Dispatches a mode that needs nothing but a subnet."""
+    directory = find_subnet(workdir, FLAGS.subnet)
+    if FLAGS.mode == "benchmark":
+        benchmark(directory, FLAGS.batch)
+    if FLAGS.mode == "predict":
+        predict(directory, FLAGS.images)
 
 
 def main(_: list[str]) -> None:
@@ -82,6 +123,9 @@ def main(_: list[str]) -> None:
         if not processes.is_first():
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         workdir = Path(FLAGS.workdir)
+        if FLAGS.mode in OF_SUBNET:
+            run_subnet(workdir)
+            return
         config = read_config(workdir)
         with processes.watched(config.parallel.timeout):
             workdir_lib.check_processes(workdir, config)
@@ -102,7 +146,13 @@ def check_flags() -> None:
         raise ValueError(f"--mode={FLAGS.mode!r}: expected one of {', '.join(MODES)}")
     if FLAGS.target and FLAGS.mode != "profile":
         raise ValueError(f"--target={FLAGS.target!r} is for --mode=profile")
-    if not FLAGS.workdir and not (FLAGS.mode == "profile" and FLAGS.config):
+    for flag in ("subnet", "format", "images"):
+        if FLAGS[flag].present and FLAGS.mode not in USED_BY[flag]:
+            raise ValueError(f"--{flag} is for --mode={' or '.join(USED_BY[flag])}")
+    enough = (FLAGS.mode == "profile" and FLAGS.config) or (
+        FLAGS.mode in OF_SUBNET and FLAGS.subnet
+    )
+    if not FLAGS.workdir and not enough:
         raise ValueError("--workdir is missing: for example --workdir=runs/digits")
 
 

@@ -4,8 +4,6 @@
 and on a GPU bfloat16 by autocast, too.
 """
 
-import sys
-import types
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,51 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from ofa_jax.interop.reference import reference, stub_imports
 from ofa_jax.space import SearchSpace
 
 LAYOUTS = {"as shipped": torch.contiguous_format, "tuned": torch.channels_last}
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def stub_imports() -> None:
-    """The reference imports torchvision and gdown, of which nothing here is used."""
-    names = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional",
-             "torchvision.datasets", "gdown")  # fmt: skip
-    modules = {name: types.ModuleType(name) for name in names}
-    modules["torchvision.transforms"].RandomResizedCrop = type(  # type: ignore[attr-defined]
-        "RandomResizedCrop", (), {}
-    )
-    for name in names[1:]:
-        parent, _, child = name.rpartition(".")
-        if parent:
-            setattr(modules[parent], child, modules[name])
-    sys.modules.update(modules)
-
-
-def reference(space: SearchSpace, state_dict: dict[str, np.ndarray] | None = None) -> Any:
-    """The reference's supernet of `space`, with these weights or fresh ones."""
-    stub_imports()
-    from ofa.imagenet_classification.elastic_nn import networks
-
-    common = {
-        "n_classes": space.num_classes,
-        "bn_param": (0.1, space.bn_eps),
-        "dropout_rate": 0.0,
-        "expand_ratio_list": list(space.expands),
-        "depth_list": list(space.depths),
-    }
-    if space.widths:
-        net = networks.OFAResNets(width_mult_list=list(space.widths), **common)
-    else:
-        mobile = getattr(space, "features", 0)
-        cls = networks.OFAMobileNetV3 if mobile else networks.OFAProxylessNASNets
-        width_mult = float(space.name.rpartition("w")[2])
-        net = cls(width_mult=width_mult, ks_list=list(space.kernels), **common)
-    if state_dict is not None:
-        net.load_state_dict(
-            {name: torch.from_numpy(np.array(array)) for name, array in state_dict.items()}
-        )
-    return net
 
 
 def wait() -> None:

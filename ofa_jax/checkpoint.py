@@ -266,11 +266,14 @@ def _check_seal(directory: Path) -> None:
 def _checksums(directory: Path) -> dict[str, str]:
     checksums = {}
     for path in sorted(p for p in directory.rglob("*") if p.is_file() and p.name != SEAL):
-        with path.open("rb") as file:
-            checksums[str(path.relative_to(directory))] = hashlib.file_digest(
-                file, "sha256"
-            ).hexdigest()
+        checksums[str(path.relative_to(directory))] = checksum(path)
     return checksums
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # -- small files ----------------------------------------------------------------------------------

@@ -17,11 +17,13 @@ from ofa_jax.config import Config, from_dict, to_dict
 OWN = ("data.data_dir", "data.prefetch", "data.threads", "data.workers")
 # And what becomes of corrupt images, how many devices there are and what they have memory for: a
 # run may go on on another machine, and past an image that stopped it. A trained supernet can be
-# searched in many ways ("search." is all of that group).
+# searched, and what it gives fine-tuned and exported, in many ways (all of these groups).
 FREE = (
     *OWN,
     "data.corrupt",
     "data.size",
+    "export.",
+    "finetune.",
     "parallel.devices",
     "parallel.micro_steps",
     "parallel.shard_optimizer",

@@ -122,7 +122,7 @@ def normalizes(graph: Graph) -> bool:
 
 def affine(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Factor and offset `[3]` that take pixels 0 to 255 to normalised ones."""
-    means, stds = np.float64(mean), np.float64(std)
+    means, stds = np.asarray(mean), np.asarray(std)
     return _float32(1 / (255 * stds)), _float32(-means / stds)
 
 
@@ -136,6 +136,7 @@ class Folding:
     layers: list[Layer] = dataclasses.field(default_factory=list)
 
     def add(self, operation: Operation, *inputs: int) -> int:
+        """A new layer."""
         self.layers.append(Layer(operation, inputs))
         return len(self.layers)
 
@@ -151,11 +152,13 @@ class Folding:
         return self.add(Conv(_float32(weight * factor), _float32(bias), stride, act, depthwise), x)
 
     def dense(self, x: int, name: str, act: str | None = None) -> int:
+        """A linear layer, by its name."""
         weight = self.params[name]["kernel"]
         bias = self.params[name].get("bias", np.zeros(weight.shape[-1]))
         return self.add(Dense(_float32(weight), _float32(bias), act), x)
 
     def squeeze_excite(self, x: int, path: str) -> int:
+        """Channel attention, by its path."""
         tree = _at(self.params, path)
         ends = (tree[end][key] for end in ("reduce", "expand") for key in ("kernel", "bias"))
         return self.add(SqueezeExcite(*map(_float32, ends)), x)

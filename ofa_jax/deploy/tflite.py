@@ -72,10 +72,11 @@ class Model:
         self.graph.tensors, self.graph.operators, self.graph.name = [], [], "subnet"
         empty = schema.BufferT()  # number 0, of all tensors without data
         empty.data = np.zeros(0, np.uint8)
-        self.buffers, self.codes = [empty], []
+        self.buffers, self.codes = [empty], list[int]()
         self.shapes: list[tuple[int, ...]] = []
 
     def tensor(self, shape: Sequence[int], dtype: str = "float32", name: str = "") -> int:
+        """A new value; its first axis is the batch."""
         tensor = schema.TensorT()
         tensor.name = name or f"value_{len(self.graph.tensors)}"
         tensor.shape, tensor.type = np.asarray(shape, np.int32), TYPES[dtype]
@@ -85,6 +86,7 @@ class Model:
         return len(self.graph.tensors) - 1
 
     def constant(self, array: Any) -> int:
+        """A new value with data."""
         array = np.ascontiguousarray(array)
         number = self.tensor(array.shape, str(array.dtype))
         tensor, buffer = self.graph.tensors[number], schema.BufferT()
@@ -108,7 +110,7 @@ class Model:
                 setattr(operator.builtinOptions, key, value)
         output = self.tensor(shape)
         operator.opcodeIndex = self._index(code)
-        operator.inputs, operator.outputs = np.int32(inputs), np.int32([output])
+        operator.inputs, operator.outputs = _int32(inputs), _int32([output])
         self.graph.operators.append(operator)
         return self.add(Op.HARD_SWISH, [output], shape) if act == "h_swish" else output
 
@@ -119,7 +121,7 @@ class Model:
 
     def bytes(self, images: int, logits: int) -> bytes:
         """The file's content."""
-        self.graph.inputs, self.graph.outputs = np.int32([images]), np.int32([logits])
+        self.graph.inputs, self.graph.outputs = _int32([images]), _int32([logits])
         self.graph.tensors[logits].name = "logits"
         model = schema.ModelT()
         model.version, model.description = 3, "ofa_jax subnet"
@@ -165,18 +167,22 @@ def _add(model: Model, operation: Any, inputs: list[int], shape: tuple[int, ...]
     raise TypeError(f"no operator for {operation}")
 
 
+def _int32(values: Any) -> np.ndarray:
+    return np.asarray(values, np.int32)
+
+
 def _window(size: int, stride: int) -> dict[str, int]:
     return {"filterWidth": size, "filterHeight": size, "strideW": stride, "strideH": stride}
 
 
 def _mean(model: Model, x: int, shape: tuple[int, ...], keep: bool) -> int:
-    axes = model.constant(np.int32([1, 2]))
+    axes = model.constant(_int32([1, 2]))
     return model.add(Op.MEAN, [x, axes], shape, "ReducerOptions", keepDims=keep)
 
 
 def _pad(model: Model, x: int, margin: int) -> int:
     batch, height, width, channels = model.shapes[x]
-    margins = model.constant(np.int32([(0, 0), (margin, margin), (margin, margin), (0, 0)]))
+    margins = model.constant(_int32([(0, 0), (margin, margin), (margin, margin), (0, 0)]))
     shape = (batch, height + 2 * margin, width + 2 * margin, channels)
     return model.add(Op.PAD, [x, margins], shape, "PadOptions")
 
@@ -199,9 +205,7 @@ def _add_conv(model: Model, layer: Conv, x: int, shape: tuple[int, ...]) -> int:
     return model.add(code, [x, *arrays], shape, options, layer.act, **values)
 
 
-def _add_squeeze_excite(
-    model: Model, layer: SqueezeExcite, x: int, shape: tuple[int, ...]
-) -> int:
+def _add_squeeze_excite(model: Model, layer: SqueezeExcite, x: int, shape: tuple[int, ...]) -> int:
     def pointwise(weight: np.ndarray, bias: np.ndarray, act: str | None, y: int) -> int:
         conv = Conv(weight[None, None], bias, 1, act)
         return _add_conv(model, conv, y, (1, 1, 1, weight.shape[-1]))
@@ -211,6 +215,10 @@ def _add_squeeze_excite(
     y = pointwise(layer.reduce, layer.reduce_bias, "relu", y)
     y = pointwise(layer.expand, layer.expand_bias, None, y)
     # A hard sigmoid: min(max(y + 3, 0), 6) / 6.
-    y = model.add(Op.ADD, [y, model.constant(np.float32([3]))], pooled, "AddOptions", "relu6")
-    y = model.add(Op.MUL, [y, model.constant(np.float32([1 / 6]))], pooled, "MulOptions")
+    y = model.add(
+        Op.ADD, [y, model.constant(np.asarray([3], np.float32))], pooled, "AddOptions", "relu6"
+    )
+    y = model.add(
+        Op.MUL, [y, model.constant(np.asarray([1 / 6], np.float32))], pooled, "MulOptions"
+    )
     return model.add(Op.MUL, [x, y], shape, "MulOptions")

@@ -88,11 +88,13 @@ class Nodes:
         self.constants: list[onnx.TensorProto] = []
 
     def constant(self, array: Any) -> str:
+        """The name of a new constant."""
         name = f"constant_{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
     def add(self, kind: str, inputs: list[str], output: str = "", **attributes: Any) -> str:
+        """A new node; the name of what it gives."""
         output = output or f"inner_{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
         return output

@@ -5,7 +5,15 @@ from ofa_jax.models.resnet import ResNet
 from ofa_jax.space import Arch, SearchSpace
 from ofa_jax.spaces import MobileNetSpace, ResNetSpace
 
-__all__ = ["MobileNetV3", "Network", "ResNet", "best_compute", "build_subnet", "build_supernet"]
+__all__ = [
+    "MobileNetV3",
+    "Network",
+    "ResNet",
+    "best_compute",
+    "build_subnet",
+    "build_supernet",
+    "is_supernet",
+]
 
 Network = MobileNetV3 | ResNet
 WAYS = ("masks", "branches")
@@ -28,6 +36,11 @@ def build_supernet(space: SearchSpace, compute: str = "masks") -> Network:
         return ResNet(space, space.stem_block, space.blocks, compute=compute)
     assert isinstance(space, MobileNetSpace)
     return MobileNetV3(space, space.blocks, compute=compute)
+
+
+def is_supernet(net: Network) -> bool:
+    """Whether a network takes an arch; a subnet has its own."""
+    return net.blocks == net.space.blocks
 
 
 def best_compute(asked: str, platform: str) -> str:

@@ -190,6 +190,20 @@ def measure(
     ]
 
 
+def measure_one(
+    subnet: Network,
+    variables: Tree,
+    batches: Iterable[pipeline.Batch],
+    data: DataConfig,
+    devices: Mesh,
+) -> dict[str, float]:
+    """`measure` of one extracted subnet with its own variables."""
+    placed = mesh.replicate(devices, variables)
+    stats = jax.tree.map(lambda stats: stats[None], placed["batch_stats"])
+    (figures,) = measure(subnet, placed["params"], stats, None, batches, data, devices)
+    return figures
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _batch_sums(
     net: Network, data: DataConfig, params: Tree, subnets: tuple[Tree, Arch | None], batch: Any

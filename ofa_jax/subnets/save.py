@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ofa_jax import checkpoint, mesh, processes
-from ofa_jax.config import Config
+from ofa_jax.config import Config, DataConfig
 from ofa_jax.data.sources import load_dataset
 from ofa_jax.data.transforms import normalize_images
 from ofa_jax.models import Network
@@ -22,10 +23,11 @@ from ofa_jax.search.cost import macs, params
 from ofa_jax.space import Arch, SearchSpace
 from ofa_jax.spaces import space_to_dict
 from ofa_jax.subnets.calibrate import calibrate
+from ofa_jax.subnets.card import Card, Preprocessing, write_card
 from ofa_jax.subnets.evaluate import (
     calibration_images,
     evaluation_batches,
-    measure,
+    measure_one,
     normalized,
 )
 from ofa_jax.subnets.extract import extract
@@ -44,7 +46,8 @@ def extract_to(
     """Cuts one subnet out of the run's supernet and writes `subnets/<name>/`.
 
     The subnet is calibrated on training images, compared with the masked supernet and measured on
-    the test split. The directory holds `orbax/` (for `load_subnet`), `arch.json` and `card.json`.
+    the test split. The directory holds `orbax/` (for `load_subnet`), `arch.json`, `card.json` and a
+    `README.md`.
 
     Args:
       config: the run's configuration.
@@ -66,49 +69,54 @@ def extract_to(
 
     dataset = load_dataset(config.data)
     devices = mesh.data_mesh(config.parallel.devices)
-    everywhere = mesh.replicate(devices, variables)
     images = calibration_images(config, dataset, devices, resolution)
-    stats = calibrate(net, everywhere, arch, normalized(images, config.data, devices))
-    calibrated = {"params": variables["params"], "batch_stats": jax.device_get(stats)}
+    calibrated = _calibrated(net, mesh.replicate(devices, variables), arch,
+                             normalized(images, config.data, devices))  # fmt: skip
     subnet, sub_variables = extract(space, calibrated, arch)
     batches = evaluation_batches(config, dataset, devices, "test", resolution)
     first = next(batches)
     sample = normalize_images(jnp.asarray(first["image"]), config.data.mean, config.data.std)
     difference = check_equal(net, calibrated, arch, subnet, sub_variables, sample)
     every_batch = itertools.chain([first], batches)
-    placed = mesh.replicate(devices, sub_variables)
-    stats = jax.tree.map(lambda stats: stats[None], placed["batch_stats"])
-    (figures,) = measure(subnet, placed["params"], stats, None, every_batch, config.data, devices)
-    card: dict[str, Any] = {
-        "name": directory.name,
-        "space": space.name,
-        "arch": space.arch_to_dict(arch),
-        "resolution": resolution,
-        "classes": list(dataset.class_names),
-        "test": figures,
-        "macs": int(macs(space, arch, resolution)),
-        "params": int(params(space, arch)),
-        "preprocessing": {
-            "resize_shorter_side": math.ceil(resolution / config.data.center_crop),
-            "interpolation": "bilinear, antialiased (Pillow)",
-            "center_crop": [resolution, resolution],
-            "scale": "pixels / 255",
-            "mean": list(config.data.mean),
-            "std": list(config.data.std),
-            "layout": "NHWC float32",
-        },
-        "calibration_images": sum(len(i) for i in images) * mesh.shard(devices)[1],
-        "largest_difference_from_supernet": difference,
-        "source": {"run": workdir.name, "dataset": config.data.name, "seed": config.seed},
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
+    figures = measure_one(subnet, sub_variables, every_batch, config.data, devices)
+    card = Card(
+        name=directory.name,
+        space=space.name,
+        arch=space.arch_to_dict(arch),
+        resolution=resolution,
+        classes=tuple(dataset.class_names),
+        preprocessing=preprocessing(config.data, resolution),
+        macs=int(macs(space, arch, resolution)),
+        params=int(params(space, arch)),
+        accuracy={"test": figures},
+        calibration_images=sum(len(i) for i in images) * mesh.shard(devices)[1],
+        largest_difference_from_supernet=difference,
+        source={"run": workdir.name, "dataset": config.data.name, "seed": config.seed},
+        created=now(),
+    )
     processes.from_first(lambda: write_subnet(directory, space, sub_variables, card))
     print(
-        f"subnet {directory.name}: top-1 {card['test']['top1']:.2%} on test,"
-        f" {card['macs'] / 1e6:.2f}M MACs, {card['params'] / 1e6:.3f}M params,"
-        f" written to {directory}"
+        f"subnet {card.name}: top-1 {figures['top1']:.2%} on test, {card.macs / 1e6:.2f}M MACs,"
+        f" {card.params / 1e6:.3f}M params, written to {directory}"
     )
     return directory
+
+
+def _calibrated(net: Network, variables: Any, arch: Arch, batches: Iterable[jax.Array]) -> Any:
+    """The supernet's variables with the statistics of one arch, on the host."""
+    stats = calibrate(net, variables, arch, batches)
+    return jax.device_get({"params": variables["params"], "batch_stats": stats})
+
+
+def preprocessing(data: DataConfig, resolution: int) -> Preprocessing:
+    """How the pipeline makes evaluation images of that resolution."""
+    shorter = math.ceil(resolution / data.center_crop)
+    return Preprocessing(shorter, data.center_crop, data.mean, data.std)
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def read_arch(space: SearchSpace, text: str) -> tuple[Arch, int | None, str]:
@@ -167,16 +175,16 @@ def check_equal(
     return difference
 
 
-def write_subnet(directory: Path, space: SearchSpace, variables: Any, card: dict) -> None:
+def write_subnet(directory: Path, space: SearchSpace, variables: Any, card: Card) -> None:
     """Writes a subnet's directory, complete or not at all."""
     temporary = directory.with_name(f".{directory.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    description = {"space": space_to_dict(space), "arch": card["arch"]}
+    description = {"space": space_to_dict(space), "arch": card.arch}
     checkpoint.save_network(temporary / "orbax", variables, description)
-    arch = {**card["arch"], "resolution": card["resolution"]}
+    arch = {**card.arch, "resolution": card.resolution}
     checkpoint.write_json(temporary / "arch.json", arch)
-    checkpoint.write_json(temporary / "card.json", card)
+    write_card(temporary, card)
     if directory.exists():
         shutil.rmtree(directory)
     temporary.rename(directory)
@@ -200,3 +208,9 @@ def found_archs(workdir: Path) -> list[str]:
     return [
         str(path.with_name(f"{row['name']}.json")) for row in json.loads(path.read_text())["found"]
     ]
+
+
+def middle_winner(workdir: Path) -> str:
+    """The name of the subnet in the middle of what the last search found, by cost."""
+    names = [Path(path).stem for path in found_archs(workdir)]
+    return names[len(names) // 2]

@@ -103,7 +103,12 @@ def train_legs(run: Run, newest: Saved | None, feed: Feed, log: MetricsLog) -> N
         start = newest.leg + (step == legs[newest.leg].end)
     programs: Programs = {}
     for index in range(start, len(legs)):
-        state = train_leg(run, index, state, feed, programs, log)
+        leg = legs[index]
+        if int(state.step) == leg.first and index > 0:
+            state = begin_phase(run, leg, state)
+        teacher = teacher_variables(run, index, state)
+        state, speed = train_leg(run, index, state, teacher, feed, programs, log)
+        validate(run, leg, state, speed, log)
     space = space_to_dict(run.net.space)
     description = {"space": space, "step": int(state.step), "seed": run.config.seed}
     directory = run.workdir / "supernet"
@@ -163,15 +168,13 @@ def train_leg(
     run: Run,
     index: int,
     state: TrainState,
+    teacher: Tree,
     feed: Feed,
     programs: Programs,
     log: MetricsLog,
-) -> TrainState:
-    """Trains one phase from `state` to its end, saving checkpoints, and validates its corners."""
+) -> tuple[TrainState, dict[str, float]]:
+    """Trains one phase from `state` to its end, saving checkpoints; the new state and its speed."""
     leg, batch_size = run.legs[index], run.config.data.batch_size
-    if int(state.step) == leg.first and index > 0:
-        state = begin_phase(run, leg, state)
-    teacher = teacher_variables(run, index, state)
     data = phase_data(leg.phase, run.net.space, leg.first, len(run.dataset.train), batch_size)
     data = mesh.replicate(run.devices, data)
     after = sum(later.units for later in run.legs[index + 1 :])
@@ -213,8 +216,7 @@ def train_leg(
         "skipped_images": skipped,
     }
     log.write(leg.end, speed, leg.name, "phase")
-    validate(run, leg, state, speed, log)
-    return state
+    return state, speed
 
 
 def record(

@@ -18,7 +18,7 @@ from jax.sharding import PartitionSpec as P
 from ofa_jax import mesh
 from ofa_jax.config import Config
 from ofa_jax.data.transforms import normalize_images
-from ofa_jax.models import Network, build_subnet
+from ofa_jax.models import Network, build_subnet, is_supernet
 from ofa_jax.space import Arch, SearchSpace
 from ofa_jax.train import losses
 from ofa_jax.train.phases import PhaseData, draw_archs, learning_rate
@@ -112,7 +112,7 @@ def train_step(
     """Trains freshly drawn subnets on one batch, spread over the devices.
 
     Args:
-      net: the supernet (static).
+      net: the supernet, or a subnet that is trained by itself (static).
       config: the run's configuration (static).
       subnets: how many are drawn for each part of the batch (static).
       devices: the mesh (static); each device has `config.parallel.micro_steps` parts.
@@ -216,7 +216,7 @@ def _part_gradient(
         logits, new = net.apply(
             {"params": params, "batch_stats": batch_stats},
             images,
-            arch,
+            arch if is_supernet(net) else None,
             train=True,
             mutable=["batch_stats"],
             rngs={"dropout": key},

@@ -1,0 +1,72 @@
+"""The reference's own networks, where PyTorch and `ofa` are installed: to compare with."""
+
+import importlib.util
+import sys
+import types
+from typing import Any
+
+import numpy as np
+
+from ofa_jax.space import Arch, SearchSpace
+from ofa_jax.spaces import get_space
+
+
+def installed() -> bool:
+    """Whether PyTorch and the reference's package are there."""
+    return all(importlib.util.find_spec(name) for name in ("torch", "ofa"))
+
+
+def covers(space: SearchSpace) -> bool:
+    """Whether the reference has that space, whatever the classes."""
+    if space.name.startswith("ofa_tiny"):
+        return False
+    return space == get_space(space.name, num_classes=space.num_classes, dropout=space.dropout)
+
+
+def stub_imports() -> None:
+    """The reference imports torchvision and gdown, of which nothing here is used."""
+    names = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional",
+             "torchvision.datasets", "gdown")  # fmt: skip
+    modules = {name: types.ModuleType(name) for name in names}
+    modules["torchvision.transforms"].RandomResizedCrop = type(  # type: ignore[attr-defined]
+        "RandomResizedCrop", (), {}
+    )
+    for name in names[1:]:
+        parent, _, child = name.rpartition(".")
+        if parent:
+            setattr(modules[parent], child, modules[name])
+    sys.modules.update(modules)
+
+
+def reference(space: SearchSpace, state_dict: dict[str, np.ndarray] | None = None) -> Any:
+    """The reference's supernet of `space`, with these weights or fresh ones."""
+    stub_imports()
+    import torch
+    from ofa.imagenet_classification.elastic_nn import networks
+
+    common = {
+        "n_classes": space.num_classes,
+        "bn_param": (0.1, space.bn_eps),
+        "dropout_rate": 0.0,
+        "expand_ratio_list": list(space.expands),
+        "depth_list": list(space.depths),
+    }
+    if space.widths:
+        net = networks.OFAResNets(width_mult_list=list(space.widths), **common)
+    else:
+        mobile = getattr(space, "features", 0)
+        cls = networks.OFAMobileNetV3 if mobile else networks.OFAProxylessNASNets
+        width_mult = float(space.name.rpartition("w")[2])
+        net = cls(width_mult=width_mult, ks_list=list(space.kernels), **common)
+    if state_dict is not None:
+        net.load_state_dict(
+            {name: torch.from_numpy(np.array(array)) for name, array in state_dict.items()}
+        )
+    return net
+
+
+def reference_subnet(space: SearchSpace, arch: Arch) -> Any:
+    """The reference's own subnet, cut out of a fresh supernet, for evaluation."""
+    net = reference(space)
+    net.set_active_subnet(**space.arch_to_dict(arch))
+    return net.get_active_subnet().eval()
