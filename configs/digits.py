@@ -40,4 +40,5 @@ def get_config() -> ConfigDict:
         },
         # 180 held-out images tell seven accuracies apart at most: ranks are mostly ties.
         search={"archs": 300, "generations": 150, "least_tau": 0.1},
+        finetune={"epochs": 10},
     )  # fmt: skip

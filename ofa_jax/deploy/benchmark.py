@@ -19,7 +19,7 @@ from ofa_jax.models import Network
 from ofa_jax.subnets.card import Card, Latency, read_card, write_card
 from ofa_jax.subnets.latency import machine
 
-WARM, REPEATS = 3, 50
+WARM, ROUNDS, REPEATS = 3, 5, 50
 Call = Callable[[], Any]
 # (runtime, threads, batch) of what is timed.
 Case = tuple[str, int, int]
@@ -28,8 +28,9 @@ Case = tuple[str, int, int]
 def benchmark(directory: Path, batch: int = 32, repeats: int = REPEATS) -> None:
     """Times a subnet's runtimes at batch 1 and `batch`, prints a table and writes it in the card.
 
-    They are called in turns, so that what else the machine does falls on all alike. ONNX Runtime,
-    LiteRT and PyTorch run with one thread and with as many as there are cores; JAX with the latter.
+    Each is called a few times in a row, and they take turns, so that what else the machine does
+    falls on all alike. ONNX Runtime, LiteRT and PyTorch run with one thread and with as many as
+    there are cores; JAX with the latter.
 
     Raises:
       ValueError: an altered subnet, or a batch below 1.
@@ -39,10 +40,7 @@ def benchmark(directory: Path, batch: int = 32, repeats: int = REPEATS) -> None:
     card = read_card(directory)
     calls: dict[Case, Call] = {}
     for size in sorted({1, batch}):
-        for case, call in _calls(directory, card, size).items():
-            for _ in range(WARM):
-                call()
-            calls[case] = call
+        calls |= _calls(directory, card, size)
     rows = _timed(calls, repeats)
     write_card(directory, dataclasses.replace(card, latency=rows, machine=machine()), [])
     print(_table(rows))
@@ -96,11 +94,14 @@ def _torch(subnet: Network, card: Card, batch: int, threads: int) -> Call:
 
 def _timed(calls: dict[Case, Call], repeats: int) -> tuple[Latency, ...]:
     times: dict[Case, list[float]] = {case: [] for case in calls}
-    for _ in track(range(repeats), repeats, "timing"):
+    for _ in track(range(ROUNDS), ROUNDS, "timing"):
         for case, call in calls.items():
-            began = time.perf_counter()
-            call()
-            times[case].append(1e3 * (time.perf_counter() - began))
+            # The first ones of a row meet threads of another runtime that still spin.
+            for i in range(WARM + -(-repeats // ROUNDS)):
+                began = time.perf_counter()
+                call()
+                if i >= WARM:
+                    times[case].append(1e3 * (time.perf_counter() - began))
     rows = []
     for (runtime, threads, batch), values in times.items():
         median, p90 = np.quantile(values, [0.5, 0.9]).tolist()
