@@ -39,4 +39,5 @@ def get_config() -> ConfigDict:
         evaluate={"calibration_images": 400},
         search={"archs": 20, "generations": 20, "random_archs": 4, "winners": 1, "least_tau": -1.0},
         extract={"archs": ("smallest",)},
+        finetune={"epochs": 1},
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from ofa_jax import interop, search
 from ofa_jax.checkpoint import load_subnet, load_supernet
+from ofa_jax.interop import published
 from ofa_jax.models import build_supernet
 from ofa_jax.search.cost import macs, params
 from ofa_jax.space import Arch, SearchSpace
@@ -28,6 +29,7 @@ __all__ = [
     "load_supernet",
     "macs",
     "params",
+    "published",
     "search",
     "sort_width",
 ]

@@ -1,6 +1,9 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
+from cards import CARD
 from random_nets import identical, largest_difference, random_images, random_variables
 
 import ofa_jax
@@ -31,7 +34,7 @@ def test_a_subnet_comes_back_ready_to_apply(tiny, tmp_path):
     net, variables = random_variables(tiny)
     arch = tiny.sample(jax.random.key(0))
     _, sub = ofa_jax.extract(tiny, variables, arch)
-    card = {"arch": tiny.arch_to_dict(arch), "resolution": 16}
+    card = dataclasses.replace(CARD, arch=tiny.arch_to_dict(arch))
     write_subnet(tmp_path / "subnets" / "mine", tiny, sub, card)
     subnet, restored = ofa_jax.load_subnet(tmp_path / "subnets" / "mine")
     assert identical(restored, sub)

@@ -7,12 +7,14 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 import stand_in
 from main_runs import SMOKE, run, start, wait_for
+from PIL import Image
 from random_nets import identical
 
 import ofa_jax
@@ -49,7 +51,14 @@ def test_the_whole_job(smoke):
         for row in rows
     )
     subnet = workdir / "subnets" / "smallest"
-    assert {p.name for p in subnet.iterdir()} == {"orbax", "arch.json", "card.json"}
+    assert {p.name for p in subnet.iterdir()} == {"orbax", "arch.json", "card.json", "README.md"}
+    (deployed,) = (workdir / "subnets").glob("*-finetuned")
+    assert (deployed / "model.stablehlo").is_file()
+    card = json.loads((deployed / "card.json").read_text())
+    assert card["finetuned"]["from"] == deployed.name.removesuffix("-finetuned")
+    assert card["finetuned"]["after"] == card["accuracy"]
+    assert card["exports"]["stablehlo"]["difference"] < 1e-5
+    assert f"stablehlo: {deployed / 'model.stablehlo'}" in out
 
 
 def test_the_search(smoke):
@@ -194,7 +203,7 @@ def test_a_subnet_of_ones_own_is_extracted_and_restored(smoke):
     card = json.loads((workdir / "subnets/mine/card.json").read_text())
     assert card["arch"] == {"ks": [5, 3, None, 5, 3, 7], "e": [3, 4, None, 3, 4, 6], "d": [2, 3]}
     assert card["largest_difference_from_supernet"] < 1e-5
-    assert f"top-1 {card['test']['top1']:.2%} on test" in out
+    assert f"top-1 {card['accuracy']['test']['top1']:.2%} on test" in out
     subnet, variables = ofa_jax.load_subnet(workdir / "subnets/mine")
     steps = card["preprocessing"]
     data = DataConfig()
@@ -202,7 +211,9 @@ def test_a_subnet_of_ones_own_is_extracted_and_restored(smoke):
     (batch,) = evaluation_batches(digits, "test", data, card["resolution"], 360)
     images = normalize_images(batch["image"], tuple(steps["mean"]), tuple(steps["std"]))
     logits = jax.jit(subnet.apply)(variables, images)
-    assert (logits.argmax(-1) == batch["label"]).mean() == pytest.approx(card["test"]["top1"])
+    assert (logits.argmax(-1) == batch["label"]).mean() == pytest.approx(
+        card["accuracy"]["test"]["top1"]
+    )
     before = (workdir / "subnets/mine/card.json").read_bytes()
     code, _, error = run(*flags, "--name=mine")
     assert code == 2
@@ -212,7 +223,90 @@ def test_a_subnet_of_ones_own_is_extracted_and_restored(smoke):
     code, out, _ = run("--mode=extract", f"--workdir={workdir}", f"--arch={again}", "--name=twin")
     assert code == 0
     twin = json.loads((workdir / "subnets/twin/card.json").read_text())
-    assert twin["test"] == card["test"]
+    assert twin["accuracy"] == card["accuracy"]
+
+
+def write_digits(directory, count=3):
+    """Some of the real test images as PNG files, named by their class."""
+    directory.mkdir()
+    digits = load_dataset(DataConfig())
+    for i in range(count):
+        example = digits.test[i]
+        Image.fromarray(example["image"]).save(directory / f"{i}_{example['label']}.png")
+
+
+def test_a_subnet_goes_to_every_runtime(smoke, tmp_path):
+    workdir, _ = smoke
+    flags = (f"--workdir={workdir}", "--subnet=smallest")
+    formats = "stablehlo,onnx,onnx-int8,tflite"
+    code, out, error = run("--mode=export", *flags, f"--format={formats}")
+    assert code == 0, error
+    subnet = workdir / "subnets/smallest"
+    card = json.loads((subnet / "card.json").read_text())
+    assert ",".join(card["exports"]) == formats
+    for name, made in card["exports"].items():
+        assert (subnet / made["file"]).stat().st_size == made["bytes"]
+        assert name == "onnx-int8" or made["difference"] < 1e-4
+    top1, quantized = card["accuracy"]["test"]["top1"], card["exports"]["onnx-int8"]["accuracy"]
+    assert abs(quantized["top1"] - top1) < 0.1
+    assert card["exports"]["onnx-int8"]["bytes"] < card["exports"]["onnx"]["bytes"]
+    assert f"top-1 {quantized['top1']:.2%} on test, float32 {top1:.2%}" in out
+    code, _, error = run("--mode=export", *flags, "--format=onnx")
+    assert (code, "model.onnx exists: --overwrite replaces it" in error) == (2, True)
+
+    # Nothing but its directory is needed from here on.
+    moved = shutil.copytree(subnet, tmp_path / "moved")
+    write_digits(tmp_path / "images")
+    flags = ("--mode=predict", f"--subnet={moved}", f"--images={tmp_path / 'images'}")
+    code, out, error = run(*flags)
+    assert code == 0, error
+    lines = [line.split() for line in out.splitlines()]
+    assert [Path(line[0]).name for line in lines] == sorted(os.listdir(tmp_path / "images"))
+    assert sum(line[1] == Path(line[0]).stem[-1] for line in lines) >= 2
+    assert all(float(line[2].rstrip("%")) >= float(line[4].rstrip("%")) for line in lines)
+    code, out, error = run("--mode=benchmark", f"--subnet={moved}", "--batch=4")
+    assert code == 0, error
+    card = json.loads((moved / "card.json").read_text())
+    timed = {(row["runtime"], row["batch"]) for row in card["latency"]}
+    runtimes = ("JAX", "StableHLO", "ONNX Runtime", "ONNX Runtime int8", "LiteRT")
+    assert timed == {(runtime, batch) for runtime in runtimes for batch in (1, 4)}
+    assert all(0 < row["median_ms"] <= row["p90_ms"] for row in card["latency"])
+    readme = (moved / "README.md").read_text()
+    assert f"| top-1, test | {top1:.2%} |" in readme
+    assert 'InferenceSession("model.onnx")' in readme
+    assert "| LiteRT | 4 |" in readme
+
+    (moved / "model.onnx").write_bytes((moved / "model.onnx").read_bytes()[:-1] + b"?")
+    code, _, error = run(*flags)
+    assert (code, "its file model.onnx is altered or truncated" in error) == (2, True)
+    (moved / "model.onnx").unlink()
+    code, _, error = run(*flags)
+    assert (code, "its file model.onnx is missing" in error) == (2, True)
+
+
+def test_fine_tuning_goes_on_where_it_was_killed(smoke):
+    workdir, _ = smoke
+    flags = (SMOKE, f"--workdir={workdir}", "--mode=finetune", "--subnet=smallest")
+    longer = "--config.finetune.epochs=8"
+    process = start(*flags, longer, "--name=killed")
+    wait_for(process, workdir / "finetune/killed/metrics.jsonl", 25)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (workdir / "subnets/killed").exists()
+    code, _, error = run(*flags, "--config.finetune.epochs=9", "--name=killed")
+    assert (code, "was begun with other finetune settings" in error) == (2, True)
+    code, out, error = run(*flags, longer, "--name=killed")
+    assert code == 0, error
+    assert re.search(r"resumed at step [123]0 of 152", out)
+    code, out, error = run(*flags, longer, "--name=whole")
+    assert code == 0, error
+    assert "compiled the training step: 16 px, 1 subnets a step" in out
+    nets = [ofa_jax.load_subnet(workdir / "subnets" / name) for name in ("killed", "whole")]
+    assert identical(nets[0][1], nets[1][1])
+    card = json.loads((workdir / "subnets/whole/card.json").read_text())["finetuned"]
+    before, after = (card[when]["held_out"]["top1"] for when in ("before", "after"))
+    assert after > before  # 8 epochs of a net that had seen little
+    assert not (workdir / "finetune/whole/checkpoints/finetune").exists()
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
@@ -243,8 +337,13 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         ),
         (
             (SMOKE, "--mode=serach"),
-            "--mode='serach': expected one of all, profile, train, evaluate, search, extract",
+            "--mode='serach': expected one of all, profile, train, evaluate, search, extract, f",
         ),
+        (("--mode=predict", "--images=a.png"), "--subnet='': expected a subnet's directory"),
+        (("--mode=predict", "--subnet=nowhere"), "--subnet='nowhere': expected a subnet's"),
+        ((SMOKE, "--mode=train", "--format=onnx"), "--format is for --mode=export"),
+        ((SMOKE, "--config.export.formats=('tf',)"), "export.formats='tf': expected one of stab"),
+        ((SMOKE, "--config.finetune.lr=-1.0"), "finetune.lr=-1.0: expected a number of at least"),
         (
             (SMOKE, "--config.space.name=ofa_x"),
             "space 'ofa_x' is unknown: expected one of ofa_mbv3",

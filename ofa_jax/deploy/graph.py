@@ -238,10 +238,13 @@ def _apply(operation: Operation, x: jax.Array, *others: jax.Array) -> jax.Array:
         case Normalize(mean, std):
             return normalize_images(x, mean, std)
         case Conv():
-            return _activate(operation.act, _convolve(operation, x) + operation.bias)
+            return _activate(
+                operation.act, _convolve(operation, x) + operation.bias[None, None, None]
+            )
         case SqueezeExcite(reduce, reduce_bias, expand, expand_bias):
-            y = jax.nn.relu(x.mean((1, 2)) @ reduce + reduce_bias) @ expand + expand_bias
-            return x * jax.nn.hard_sigmoid(y)[:, None, None, :]
+            y = jax.nn.relu(x.mean((1, 2)) @ reduce + reduce_bias[None]) @ expand
+            y = jax.nn.hard_sigmoid(y + expand_bias[None])
+            return x * y[:, None, None, :]
         case Add(act):
             return _activate(act, x + others[0])
         case MaxPool():
@@ -251,7 +254,7 @@ def _apply(operation: Operation, x: jax.Array, *others: jax.Array) -> jax.Array:
         case Mean():
             return x.mean((1, 2))
         case Dense(weight, bias, act):
-            return _activate(act, x @ weight + bias)
+            return _activate(act, x @ weight + bias[None])
 
 
 def _convolve(layer: Conv, x: jax.Array) -> jax.Array:

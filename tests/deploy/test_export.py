@@ -1,0 +1,83 @@
+import dataclasses
+import importlib.util
+
+import jax
+import numpy as np
+import pytest
+from cards import CARD
+from random_nets import random_variables
+
+import ofa_jax
+from ofa_jax.config import from_dict
+from ofa_jax.deploy import export as export_lib
+from ofa_jax.deploy import graph as graph_lib
+from ofa_jax.deploy import predict as predict_lib
+from ofa_jax.subnets.card import read_card, write_card
+from ofa_jax.subnets.save import preprocessing, write_subnet
+
+DIGITS = from_dict({"curriculum": ("only",), "phases": {"only": {"distill": 0.0}}})
+
+
+@pytest.fixture
+def subnet(tiny, tmp_path):
+    """A random subnet of digits, as a directory."""
+    _, variables = random_variables(tiny)
+    arch = tiny.sample(jax.random.key(0))
+    _, own = ofa_jax.extract(tiny, variables, arch)
+    classes, steps = tuple("0123456789"), preprocessing(DIGITS.data, 16)
+    written = tiny.arch_to_dict(arch)
+    card = dataclasses.replace(CARD, arch=written, classes=classes, preprocessing=steps)
+    directory = tmp_path / "subnets" / "mine"
+    write_subnet(directory, tiny, own, card)
+    return directory
+
+
+def test_a_file_that_differs_is_not_kept(subnet, tmp_path, monkeypatch):
+    fold = graph_lib.fold
+
+    def wrong(net, variables):
+        *layers, last = fold(net, variables)
+        changed = dataclasses.replace(last.operation, bias=last.operation.bias + 0.1)
+        return (*layers, graph_lib.Layer(changed, last.inputs))
+
+    monkeypatch.setattr(graph_lib, "fold", wrong)
+    before = read_card(subnet)
+    with pytest.raises(ValueError, match="the stablehlo file's logits differ .* it is not kept"):
+        export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"])
+    assert {p.name for p in subnet.iterdir()} == {"orbax", "arch.json", "card.json", "README.md"}
+    assert read_card(subnet) == before
+
+
+def test_pixels_go_in_where_asked(subnet, tmp_path):
+    export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"], uint8=True)
+    card = read_card(subnet)
+    assert card.exports["stablehlo"].input == "uint8 [batch, 16, 16, 3]"
+    call = export_lib.load_export(subnet, "stablehlo", card)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    net, variables = ofa_jax.load_subnet(subnet)
+    steps = card.preprocessing
+    images = (pixels / 255 - np.asarray(steps.mean)) / np.asarray(steps.std)
+    wanted = jax.jit(net.apply)(variables, images.astype(np.float32))
+    np.testing.assert_allclose(call(pixels), wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+def test_what_is_not_installed_is_told(subnet, tmp_path, monkeypatch):
+    found = importlib.util.find_spec
+    hide = lambda name: None if name == "onnxruntime" else found(name)  # noqa: E731
+    monkeypatch.setattr(export_lib.importlib.util, "find_spec", hide)
+    with pytest.raises(ValueError, match=r"needs onnxruntime: pip install 'ofa-jax\[deploy\]'"):
+        export_lib.export(DIGITS, tmp_path, "mine", ["onnx"])
+
+
+def test_other_classes_are_refused(subnet, tmp_path):
+    write_card(subnet, dataclasses.replace(read_card(subnet), classes=("cat", "dog")), [])
+    with pytest.raises(ValueError, match="mine has other classes than digits"):
+        export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"])
+
+
+def test_an_image_that_cannot_be_read_is_named(subnet, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"a\.png cannot be read: truncated, damaged or of a"):
+        predict_lib.predict(subnet, str(tmp_path / "a.png"))
+    with pytest.raises(ValueError, match="expected image files, a directory or a pattern"):
+        predict_lib.predict(subnet, str(tmp_path / "*.jpg"))

@@ -1,0 +1,133 @@
+"""Extracted, folded, StableHLO, ONNX and TFLite: one network, on real images."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import MBV3, MBV3_WIDE, PROXYLESS, RESNET, TINY
+from random_nets import random_variables
+
+import ofa_jax
+from ofa_jax.config import DataConfig
+from ofa_jax.data.pipeline import evaluation_batches
+from ofa_jax.data.sources import load_dataset
+from ofa_jax.data.transforms import normalize_images
+from ofa_jax.deploy import graph as graph_lib
+from ofa_jax.deploy import stablehlo
+
+onnx = pytest.importorskip("onnx", reason="needs the extra deploy")
+tflite = pytest.importorskip("ofa_jax.deploy.tflite", reason="needs the extra deploy")
+from ofa_jax.deploy import to_onnx  # noqa: E402
+
+TFDS = Path(__file__).parents[3] / "shared/data/tfds"
+MEAN, STD = DataConfig().mean, DataConfig().std
+WRITERS = {"stablehlo": stablehlo, "onnx": to_onnx, "tflite": tflite}
+
+
+def real_pixels(resolution, count=7):
+    """Photographs where they are at hand, and digits for small nets."""
+    data = DataConfig()
+    if resolution > 32:
+        if not TFDS.exists():
+            pytest.skip("the real images are not here")
+        data = DataConfig(name="imagenette224", data_dir=str(TFDS), test_split="validation")
+    batches = evaluation_batches(load_dataset(data), "test", data, resolution, count)
+    return next(batches)["image"]
+
+
+def normalized(pixels):
+    return np.asarray(normalize_images(jnp.asarray(pixels), MEAN, STD))
+
+
+def subnets(name, count, classes=10):
+    """Random subnets with weights of which each matters: (subnet, variables)."""
+    space = ofa_jax.get_space(name, num_classes=classes)
+    _, variables = random_variables(space)
+    for key in jax.random.split(jax.random.key(8), count):
+        yield ofa_jax.extract(space, variables, space.sample(key))
+
+
+def difference(logits, wanted):
+    return np.abs(np.asarray(logits) - wanted).max() / np.abs(wanted).max()
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "resolution"),
+    [(TINY, 10, 16), (MBV3, 5, 224), (MBV3_WIDE, 5, 224), (PROXYLESS, 5, 224), (RESNET, 5, 224)],
+)
+def test_every_format_is_the_subnet(name, count, resolution, tmp_path):
+    pixels = real_pixels(resolution)
+    images = normalized(pixels)
+    for subnet, variables in subnets(name, count):
+        wanted = np.asarray(jax.jit(subnet.apply)(variables, images))
+        graph = graph_lib.fold(subnet, variables)
+        for form, module in WRITERS.items():
+            path = tmp_path / f"net.{form}"
+            module.write(graph, resolution, path)
+            call = module.load(path)
+            assert difference(call(images), wanted) < 1e-4, form
+            assert difference(call(images[:1]), wanted[:1]) < 1e-4, form
+
+
+@pytest.mark.parametrize("form", WRITERS)
+@pytest.mark.parametrize("name", [MBV3, RESNET])
+def test_odd_sizes_and_pixels(name, form, tmp_path):
+    """97 px: every halving meets an odd row; the file normalises uint8 pixels itself."""
+    ((subnet, variables),) = subnets(name, 1)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 97, 97, 3), np.uint8)
+    wanted = np.asarray(jax.jit(subnet.apply)(variables, normalized(pixels)))
+    graph = graph_lib.with_normalization(graph_lib.fold(subnet, variables), MEAN, STD)
+    WRITERS[form].write(graph, 97, tmp_path / "net")
+    assert difference(WRITERS[form].load(tmp_path / "net")(pixels), wanted) < 1e-4
+
+
+def test_a_folded_subnet_is_the_subnet(space):
+    _, variables = random_variables(space)
+    subnet, own = ofa_jax.extract(space, variables, space.sample(jax.random.key(1)))
+    images = jax.random.normal(jax.random.key(0), (2, 64, 64, 3))
+    graph = graph_lib.fold(subnet, own)
+    wanted = np.asarray(jax.jit(subnet.apply)(own, images))
+    run = jax.jit(lambda images: graph_lib.run(graph, images))
+    assert difference(run(images), wanted) < 1e-5
+    # No batch norm is left: a layer for every convolution, activations inside.
+    kinds = {type(operation).__name__ for operation, _ in graph}
+    assert kinds <= {"Conv", "SqueezeExcite", "Add", "MaxPool", "Halve", "Mean", "Dense"}
+
+
+def test_onnx_holds_folded_standard_operators(tmp_path):
+    ((subnet, variables),) = subnets(MBV3, 1)
+    to_onnx.write(graph_lib.fold(subnet, variables), 64, tmp_path / "net.onnx")
+    model = onnx.load(tmp_path / "net.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert {node.op_type for node in model.graph.node} == {
+        "Conv", "Relu", "HardSwish", "HardSigmoid", "GlobalAveragePool", "Mul", "Add", "Flatten",
+        "Gemm",
+    }  # fmt: skip
+    (images,) = model.graph.input
+    assert [d.dim_param or d.dim_value for d in images.type.tensor_type.shape.dim] == [
+        "batch", 3, 64, 64,
+    ]  # fmt: skip
+
+
+def test_stablehlo_runs_without_this_package(tmp_path):
+    ((subnet, variables),) = subnets(TINY, 1)
+    images = normalized(real_pixels(16))
+    stablehlo.write(graph_lib.fold(subnet, variables), 16, tmp_path / "net")
+    np.save(tmp_path / "images.npy", images)
+    script = """
+import sys
+sys.modules["ofa_jax"] = None  # importing it fails
+import jax, numpy as np
+from jax import export
+network = export.deserialize(bytearray(open("net", "rb").read()))
+assert network.platforms == ("cpu", "cuda", "tpu")
+np.save("logits.npy", jax.jit(network.call)(np.load("images.npy")))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    wanted = np.asarray(jax.jit(subnet.apply)(variables, images))
+    assert difference(np.load(tmp_path / "logits.npy"), wanted) < 1e-4
