@@ -1,7 +1,31 @@
-"""python main.py --config=configs/digits.py --workdir=runs/digits
+"""Once-for-All training in JAX: one supernet, any subnet of it.
 
-Trains a once-for-all supernet and does everything behind it. Safe to run again: it resumes where
-it stopped and does nothing where all is done.
+    python main.py --config=configs/digits.py --workdir=runs/digits
+
+trains the supernet and does everything behind it. Safe to run again: it goes on where it stopped and
+does nothing where all is done. A part of it, by --mode:
+
+    profile     what a run will take, before it starts   --config [--target=v5e:2x2]
+    train       the supernet, phase after phase          --config --workdir
+    evaluate    the grid of its subnets                  --workdir
+    search      the best subnets within a budget         --workdir
+    extract     one subnet                               --workdir --arch [--resolution --name]
+    finetune    a subnet trained further by itself       --workdir --subnet [--name]
+    export      files of a subnet for other runtimes     --workdir --subnet --format [--uint8]
+    benchmark   how long a subnet takes in each          --subnet [--batch]
+    predict     the classes of image files               --subnet --images
+
+    --config         an experiment of configs/; a workdir that is there has its own
+    --config.x.y=z   overrides any field of it: docs/configuration.md
+    --arch           smallest, largest, a JSON object or a file
+    --subnet         a name in the workdir, or a subnet's directory
+    --format         one or more of stablehlo,onnx,onnx-int8,tflite
+    --images         a file, a directory or a pattern
+    --overwrite      extract, finetune and export replace what is there
+    --traceback      shows where an error comes from
+    --coordinator=HOST:PORT --processes=N --process=I   one of several processes
+
+--helpfull lists every flag with its default.
 """
 
 import os
@@ -168,6 +192,9 @@ def read_config(workdir: Path) -> Config:
 
 def parse(argv: list[str]) -> list[str]:
     """Parses the flags; what absl and ml_collections raise becomes one line too."""
+    if len(argv) == 1 or argv[1] in ("--help", "-h", "help"):
+        print((__doc__ or "").strip())
+        sys.exit()
     try:
         for flag, _, path in (argument.partition("=") for argument in argv):
             if flag == "--config" and not Path(path.split(":")[0]).is_file():

@@ -232,7 +232,7 @@ def write_digits(directory, count=3):
     digits = load_dataset(DataConfig())
     for i in range(count):
         example = digits.test[i]
-        Image.fromarray(example["image"]).save(directory / f"{i}_{example['label']}.png")
+        Image.fromarray(example["image"][..., 0]).save(directory / f"{i}_{example['label']}.png")
 
 
 def test_a_subnet_goes_to_every_runtime(smoke, tmp_path):
@@ -291,7 +291,7 @@ def test_fine_tuning_goes_on_where_it_was_killed(smoke):
     process = start(*flags, longer, "--name=killed")
     wait_for(process, workdir / "finetune/killed/metrics.jsonl", 25)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     assert not (workdir / "subnets/killed").exists()
     code, _, error = run(*flags, "--config.finetune.epochs=9", "--name=killed")
     assert (code, "was begun with other finetune settings" in error) == (2, True)

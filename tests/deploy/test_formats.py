@@ -1,5 +1,6 @@
 """Extracted, folded, StableHLO, ONNX and TFLite: one network, on real images."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,9 @@ onnx = pytest.importorskip("onnx", reason="needs the extra deploy")
 tflite = pytest.importorskip("ofa_jax.deploy.tflite", reason="needs the extra deploy")
 from ofa_jax.deploy import to_onnx  # noqa: E402
 
+# All that was asked for takes five minutes: OFA_JAX_THOROUGH=1 pytest -n 2 tests/deploy
+THOROUGH = "OFA_JAX_THOROUGH" in os.environ
+PUBLISHED = (MBV3, MBV3_WIDE, PROXYLESS, RESNET)
 TFDS = Path(__file__).parents[3] / "shared/data/tfds"
 MEAN, STD = DataConfig().mean, DataConfig().std
 WRITERS = {"stablehlo": stablehlo, "onnx": to_onnx, "tflite": tflite}
@@ -57,7 +61,7 @@ def difference(logits, wanted):
 
 @pytest.mark.parametrize(
     ("name", "count", "resolution"),
-    [(TINY, 10, 16), (MBV3, 5, 224), (MBV3_WIDE, 5, 224), (PROXYLESS, 5, 224), (RESNET, 5, 224)],
+    [(TINY, 10 if THOROUGH else 3, 16), *((n, 5 if THOROUGH else 1, 224) for n in PUBLISHED)],
 )
 def test_every_format_is_the_subnet(name, count, resolution, tmp_path):
     pixels = real_pixels(resolution)

@@ -1,0 +1,52 @@
+"""The built wheel, by itself, outside the repository."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+SCRIPT = """
+import jax, numpy as np, ofa_jax
+space = ofa_jax.get_space("ofa_tiny_d123_e346_k357", num_classes=10)
+net = ofa_jax.build_supernet(space)
+variables = jax.jit(net.init)(jax.random.key(0), np.zeros((1, 16, 16, 3), "f"), space.largest())
+subnet, own = ofa_jax.extract(space, variables, space.smallest())
+print(ofa_jax.__file__, jax.jit(subnet.apply)(own, np.zeros((2, 16, 16, 3), "f")).shape)
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-q", "-w", directory, REPOSITORY]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return next(directory.glob("ofa_jax-*.whl"))
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"ofa_jax"}
+    assert "ofa_jax/py.typed" in names
+    wanted = {str(p.relative_to(REPOSITORY)) for p in (REPOSITORY / "ofa_jax").rglob("*.py")}
+    assert wanted == {name for name in names if name.endswith(".py")}
+
+
+def test_the_wheel_runs_a_subnet(wheel, tmp_path):
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "-q", "--target"]
+    subprocess.run([*command, tmp_path / "site", wheel], check=True, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split(" ", 1)[0] == str(tmp_path / "site/ofa_jax/__init__.py")
+    assert "(2, 10)" in done.stdout
