@@ -27,10 +27,29 @@ def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class SpaceConfig:
-    """Which search space: an id of `list_spaces()`, and what to replace in it.
+    """Which search space, and what to replace in it.
 
-    The fields are those of the named space; 0 or () keeps its own value. `num_classes` 0 takes the
-    dataset's.
+    0 or () keeps what the named space has, but for `dropout`. Four of the spaces are the
+    reference's.
+
+    Attributes:
+      name: the space's id, one of `ofa_jax.list_spaces()`.
+      num_classes: classes; 0 takes the dataset's.
+      dropout: share of the classifier's inputs that training drops. Source: the reference's
+        inverted residuals; its ResNet has 0.
+      stem: output channels of the stem; of a ResNet, at width multiplier 1.
+      stem_stride: stride of the stem's convolution; not of a ResNet.
+      first: output channels of the one fixed block behind the stem; not of a ResNet.
+      stages: the elastic stages, each with `width` (output channels), `stride`, `act` ("relu",
+        "relu6", "h_swish"), `se` (squeeze-and-excitation), `depth` (blocks that are always there)
+        and `elastic` (whether it has more of them).
+      head: output channels of the last convolution; not of a ResNet.
+      features: channels of the layer before the classifier; not of a ResNet.
+      kernels: kernel sizes to choose from, odd and ascending, in pixels.
+      expands: expand ratios to choose from, ascending: a block's middle channels over its input
+        channels; in a ResNet, over its output channels.
+      depths: numbers of blocks to choose from, ascending, added to the stage's own `depth`.
+      widths: width multipliers of a stage's output to choose from, ascending; only of a ResNet.
     """
 
     name: str = "ofa_tiny_d123_e346_k357"
@@ -50,12 +69,20 @@ class SpaceConfig:
 
 @dataclasses.dataclass(frozen=True)
 class AugmentConfig:
-    """How a training image is varied.
+    """How a training image is varied: a crop, then a mirror image, then its colours.
 
-    `crop` "resized" takes a random box of `area` (shares of the image) and `aspect` (width over
-    height) and resizes it; "pad", for small images, pads the resized image by `pad` of its size
-    and crops it back. Then a mirror image with probability `flip`, and brightness and saturation
-    by up to these shares. The reference: resized, flip 0.5, brightness 32 / 255, saturation 0.5.
+    Attributes:
+      crop: "resized" takes a random box of the image and resizes it; "pad", for small images, adds
+        a black border to the resized image and crops it back. Source: ours; the reference has
+        "resized".
+      area: least and largest share of the image that a "resized" box has. Source: the reference.
+      aspect: least and largest width over height of a "resized" box. Source: the reference.
+      pad: border of "pad" on every side, as a share of the image's size.
+      flip: probability of a mirror image. Source: ours; the reference has 0.5.
+      brightness: b scales brightness by a factor from 1 - b to 1 + b. Source: ours; the reference
+        has 32 / 255.
+      saturation: s scales saturation by a factor from 1 - s to 1 + s. Source: ours; the reference
+        has 0.5.
     """
 
     crop: str = "pad"
@@ -81,17 +108,36 @@ class AugmentConfig:
 class DataConfig:
     """Which images, and how they reach the device.
 
-    `name` is "digits", a dataset of tfds ("cifar10", "imagenette/160px-v2") or a folder: a
-    prepared tfds dataset's own, or one with a folder of images for each class. `data_dir` is where
-    tfds keeps its datasets ("": its default). Split names may be slices, as "train[:10%]"; ""
-    finds the split: "test", else "validation", to test, a validation split beside it or
-    `held_out` training images to hold out. `corrupt` images "stop" the run or are passed over
-    and counted ("skip").
+    Names of splits may be slices, as "train[:10%]", where the dataset is one of tfds.
 
-    `batch_size` images a step over all devices; one of `resolutions` (pixels) is drawn for every
-    batch; evaluation resizes the shorter side to resolution / `center_crop` and takes the centre;
-    pixels in [0, 1] are normalised by `mean` and `std`. `workers` processes (0: this one) with
-    `threads` threads each make batches, up to `prefetch` of them ahead.
+    Attributes:
+      name: "digits", a dataset of tfds ("cifar10", "imagenette/160px-v2") or a folder: a prepared
+        tfds dataset's own, or one with a folder of images for each class.
+      data_dir: the folder where tfds keeps its datasets; "" takes the default of tfds.
+      train_split: the split to train on.
+      test_split: the split to test on; "" takes "test", else "validation" or "val", else
+        `held_out` training images.
+      held_out_split: the split that choices are made on; "" takes a validation split beside the
+        one to test on, else `held_out` training images.
+      held_out: training images to hold out for each of these splits that the dataset lacks.
+        Source: ours; the reference holds out 10,000 of ImageNet's.
+      image_key: a tfds dataset's name for the image.
+      label_key: a tfds dataset's name for the class.
+      corrupt: a corrupt image is the end of the run ("stop"), or is passed over and counted
+        ("skip").
+      batch_size: images a step, over all devices. Source: the reference's 64 of each worker.
+      resolutions: heights = widths in pixels, one of which is drawn for every batch. Source: ours;
+        the reference draws from 128, 132, ... 224.
+      augment: how a training image is varied.
+      center_crop: evaluation resizes the shorter side to resolution / `center_crop` and takes the
+        centre. Source: ours, the whole image; the reference has 0.875.
+      mean: of red, green and blue, subtracted from pixels in [0, 1]. Source: the reference.
+      std: of red, green and blue, by which these are then divided. Source: the reference.
+      workers: processes that make batches; 0 makes them in the run's own. Source: ours; the
+        reference has 8 for each of its workers.
+      threads: threads of each of these processes.
+      prefetch: batches that each of these processes makes ahead.
+      size: (training images, classes), which `--mode=profile` takes instead of looking; () looks.
     """
 
     name: str = "digits"
@@ -129,17 +175,23 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """The optimiser and the labels' smoothing (the reference's values), and checkpoints.
+    """The optimiser (Nesterov SGD), how nets compute, and checkpoints.
 
-    Nets compute in `dtype`, "float32" or "bfloat16"; parameters, optimiser, statistics and losses
-    are float32 in both. With an `ema` above 0, such as 0.9998, a phase leaves the moving average
-    of its parameters: that is validated, goes on to the next phase, teaches and is saved.
-
-    A subnet's blocks are computed as `compute` says: "masks" (each at its largest), "branches"
-    (each as it is drawn) or "auto", by the backend (`models.best_compute`); also in evaluation.
-
-    A checkpoint is written every `checkpoint_steps` steps and at the end of each phase; the
-    newest `checkpoint_keep` of a phase are kept.
+    Attributes:
+      momentum: share of the last update that the next one keeps. Source: the reference.
+      weight_decay: share of the weights that is added to the gradient, before the momentum; batch
+        norms and biases have none. Source: the reference.
+      label_smoothing: share of a label that is spread over all classes. Source: the reference.
+      dtype: what nets compute in, "float32" or "bfloat16"; parameters, optimiser, statistics and
+        losses are float32 in both.
+      compute: a subnet's blocks are computed each at its largest ("masks"), each as it is drawn
+        ("branches"), or as suits the backend ("auto": branches on CPU, else masks); also in
+        evaluation.
+      ema: share of itself that a moving average of the parameters keeps at each step, such as
+        0.9998. A phase then leaves that average: it is validated, goes on to the next phase,
+        teaches and is saved. 0 takes no average.
+      checkpoint_steps: steps from one checkpoint to the next; each phase's end has one too.
+      checkpoint_keep: how many checkpoints of each phase are kept, the newest.
     """
 
     momentum: float = 0.9
@@ -162,15 +214,20 @@ class TrainConfig:
 class ParallelConfig:
     """How a step is spread over devices and processes.
 
-    So many `devices` (0: all there are) each take an equal part of every batch, in `micro_steps`
-    parts one after the other where it does not fit at once. Gradients are averaged over all these
-    parts and summed over the subnets of each. `subnets` "own" draws others for each part; "same"
-    draws one set for all, as the reference does. Batch `statistics` are of the part's "own" images,
-    as in the reference, or "global", of all devices' images in the same micro-step. 4 devices and
-    2 with twice the micro-steps train the same, but for rounding.
+    Each device takes an equal part of every batch, or as many parts as it has micro-steps.
+    Gradients are averaged over all parts and summed over the subnets of each. 4 devices, and 2 with
+    twice the micro-steps, train the same, but for rounding.
 
-    `shard_optimizer` spreads the momentum over the devices instead of copying it. A run of several
-    processes ends when one of its steps takes longer than `timeout` seconds.
+    Attributes:
+      devices: how many to use; 0 takes all there are.
+      micro_steps: parts that each device goes through one after the other, where a batch does not
+        fit at once.
+      subnets: each part draws its "own", or all train the "same". Source: ours; the reference has
+        "same".
+      statistics: batch statistics are of the part's "own" images, or "global", of all devices'
+        images in the same micro-step, which needs `subnets` "same". Source: the reference.
+      shard_optimizer: spreads the momentum over the devices instead of copying it.
+      timeout: seconds; a run of several processes ends when one of its steps takes longer.
     """
 
     devices: int = 0
@@ -195,9 +252,13 @@ class ParallelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DistillConfig:
-    """What subnets learn from: `loss` "soft", "mse" or "alpha"; `source` "teacher" or "largest".
+    """What subnets learn from, beside the labels; a phase's `distill` weighs it.
 
-    "teacher" is the frozen largest net of the first phase, "largest" the step's own largest net.
+    Attributes:
+      loss: "soft" (cross-entropy with the teacher's probabilities), "mse" (of logits) or "alpha"
+        (AlphaNet's divergence, arXiv 2102.07954). Source: the reference, which also has "mse".
+      source: the frozen largest net of the first phase ("teacher"), or the largest net of the step
+        itself ("largest"). Source: the reference.
     """
 
     loss: str = "soft"
@@ -206,9 +267,17 @@ class DistillConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
-    """The validation grid, and batch-norm calibration: `calibration_images` in batches.
+    """The grid of subnets that is evaluated, and the batch-norm calibration of any subnet.
 
-    `resolutions` in pixels; () takes the smallest and the largest of `data.resolutions`.
+    Attributes:
+      split: the images that the grid is measured on, "test" or "held_out".
+      resolutions: heights = widths in pixels; () takes the smallest and the largest of
+        `data.resolutions`. Source: ours; the reference has 160 and 224.
+      batch_size: images that are measured at a time. Source: ours; the reference has 256 a worker.
+      calibration_images: training images that a subnet's statistics are taken from. Source: the
+        reference.
+      calibration_batch_size: images of a calibration batch, over all devices. Source: the
+        reference.
     """
 
     split: str = "test"
@@ -222,16 +291,26 @@ class EvaluateConfig:
 class SearchConfig:
     """Which subnets to look for, and by what.
 
-    A predictor learns from so many measured `archs` on the held-out split, at `resolutions` (();
-    `data.resolutions`). It is not trusted below a Kendall tau of `least_tau` on archs it has not
-    seen; -1 trusts any. `cost` is "macs", "params", "memory" (bytes of activations) or "latency"
-    (milliseconds): by `latency_table`, a file or a directory of the reference's, or by one of this
-    machine, measured in `latency_batch` images.
+    A predictor learns from measured subnets; evolution asks it, and the winners are measured.
 
-    The best subnet within each of the `constraints` is searched for; () searches the whole front
-    and takes so many `winners` of it, evenly spaced in cost. Winners are measured, and the middle
-    one is compared with so many `random_archs` of its cost. `population` and `generations` are
-    those of the evolution; population 0 takes the search's own.
+    Attributes:
+      archs: random subnets that are measured on the held-out split. Source: ours; the paper
+        measures 16,000.
+      resolutions: heights = widths in pixels at which they are measured, and which the search
+        chooses from; () takes `data.resolutions`.
+      cost: "macs" (multiply-accumulates), "params", "memory" (bytes of activations) or "latency"
+        (milliseconds).
+      latency_table: a file of ours or a directory of the reference's; "" measures this machine,
+        once.
+      latency_batch: images of a call, where this machine is measured.
+      constraints: costs, in the unit of `cost`; the best subnet within each is searched for, and ()
+        searches the whole front.
+      winners: how many subnets of the front are taken, evenly spaced in cost.
+      random_archs: subnets of its cost that the middle winner is compared with.
+      population: children in a generation; 0 takes 100, the reference's, and 3,200 for the front.
+      generations: how many the evolution has. Source: the reference.
+      least_tau: Kendall tau, on subnets that the predictor has not seen, below which it is not
+        trusted; -1 trusts any.
     """
 
     archs: int = 300
@@ -263,7 +342,11 @@ class SearchConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ExtractConfig:
-    """The subnets that `--mode=all` extracts: names of corners of the space."""
+    """The subnets that `--mode=all` extracts beside the search's winners.
+
+    Attributes:
+      archs: corners of the space, "smallest" and "largest".
+    """
 
     archs: tuple[str, ...] = ("smallest", "largest")
 
@@ -272,10 +355,13 @@ class ExtractConfig:
 class FinetuneConfig:
     """A subnet trained further by itself, from the supernet's weights, at its own resolution.
 
-    `epochs` passes over the training images, as the reference's published nets had 25 or 75, at
-    `lr` with a cosine to 0; the reference states no other value. `distill` weighs what it learns
-    from the run's teacher beside the labels; 0 needs none. `--mode=all` fine-tunes the search's
-    middle winner, unless `epochs` is 0.
+    Attributes:
+      epochs: passes over the training images, without the warm-up; `--mode=all` fine-tunes the
+        search's middle winner unless this is 0. Source: the reference's published nets, of 25 or
+        75; it states no other value.
+      warmup_epochs: passes during which the rate rises linearly from 0 to `lr`.
+      lr: learning rate after the warm-up; a cosine takes it to 0 at the end.
+      distill: weight of what is learnt from the run's largest net, beside the labels; 0 needs none.
     """
 
     epochs: float = 25.0
@@ -292,7 +378,11 @@ class FinetuneConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ExportConfig:
-    """The files that `--mode=all` makes of the search's middle winner: "stablehlo", "onnx", ..."""
+    """The files that are made of a subnet; by `--mode=all`, of the search's middle winner.
+
+    Attributes:
+      formats: any of "stablehlo", "onnx", "onnx-int8" and "tflite"; `--format` asks for others.
+    """
 
     formats: tuple[str, ...] = ("stablehlo",)
 
@@ -303,7 +393,23 @@ class ExportConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """One run. `curriculum` orders the names of `phases`; every random number follows `seed`."""
+    """All fields of a run, most of them in groups.
+
+    Attributes:
+      seed: every random number of the run follows from it. Source: the reference.
+      space: which subnets there are.
+      data: which images, and how they reach the device.
+      train: the optimiser, how nets compute, and checkpoints.
+      parallel: how a step is spread over devices and processes.
+      distill: what subnets learn from, beside the labels.
+      curriculum: names of `phases`, one or more, in the order in which they are trained.
+      phases: the phases, by names of your own.
+      evaluate: the grid of subnets that is evaluated, and the calibration of any subnet.
+      search: which subnets to look for, and by what.
+      extract: the subnets that `--mode=all` extracts.
+      finetune: a subnet trained further by itself.
+      export: the files that are made of a subnet.
+    """
 
     seed: int = 0
     space: SpaceConfig = SpaceConfig()

@@ -22,17 +22,29 @@ DRAWS = ("random", "sandwich")
 class Phase:
     """One stage of the curriculum.
 
+    Where a phase learns from the teacher, the first one trains the largest net alone, with
+    `distill` 0. Learning rates are for a batch as a whole, over all devices.
+
     Attributes:
-      kernels, expands, depths, widths: the open choices; empty opens all of the space's.
-      subnets: how many subnets are drawn for each batch; their gradients are summed.
+      kernels: kernel sizes that are open, in pixels; () opens all of the space's.
+      expands: expand ratios that are open; () opens all of the space's.
+      depths: depths that are open, in blocks; () opens all of the space's.
+      widths: width multipliers that are open; () opens all of the space's.
+      subnets: how many subnets are drawn for each part of a batch; their gradients are summed.
+        Source: the reference, of its kernel phase; then it draws 2 and 4.
       draw: "random", each independently, or "sandwich", the largest and the smallest open net
-        and the rest at random.
-      epochs: length in passes over the training images, without the warm-up.
-      warmup_epochs: passes during which the rate rises linearly from `warmup_lr` to `lr`.
-      lr: learning rate after the warm-up; a cosine takes it to 0 at the end of the phase.
-      warmup_lr: learning rate the warm-up starts from (the reference: the rate of one worker).
-      distill: weight of the distillation term; 0 trains on labels alone.
-      sort_width: whether to sort channels by importance before the phase starts.
+        and the rest at random. Source: the reference.
+      epochs: length in passes over the training images, without the warm-up. Source: ours; the
+        reference has 25 and 120.
+      warmup_epochs: passes during which the rate rises linearly from `warmup_lr` to `lr`. Source:
+        ours; the reference has 0 and 5.
+      lr: learning rate after the warm-up; a cosine takes it to 0 at the end of the phase. Source:
+        the reference, of its kernel phase, for one worker of 64 images.
+      warmup_lr: learning rate that the warm-up starts from. Source: ours; the reference has the
+        rate of one worker.
+      distill: weight of the distillation term; 0 trains on labels alone. Source: the reference.
+      sort_width: whether to sort channels by importance before the phase starts. Source: ours; the
+        reference does before each expand phase.
     """
 
     kernels: tuple[int, ...] = ()
