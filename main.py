@@ -45,6 +45,7 @@ from ofa_jax.config import FORMATS, Config, from_dict
 from ofa_jax.deploy.benchmark import benchmark
 from ofa_jax.deploy.export import export, export_once
 from ofa_jax.deploy.predict import predict
+from ofa_jax.report import write_report
 from ofa_jax.subnets.card import find_subnet
 from ofa_jax.subnets.evaluate import evaluate, evaluate_once
 from ofa_jax.subnets.save import extract_all, extract_to, middle_winner
@@ -89,40 +90,53 @@ flags.DEFINE_integer("process", -1, "Several processes: which one this is, from 
 flags.DEFINE_bool("traceback", False, "Show the traceback of an error.")
 
 
-def run(config: Config, workdir: Path) -> None:
-    """Dispatches the mode."""
-    if FLAGS.mode == "profile":
-        profile(config, FLAGS.target)
-    if FLAGS.mode in ("all", "train"):
-        train(config, workdir)
-    if FLAGS.mode == "all":
-        evaluate_once(config, workdir)
-        search_once(config, workdir)
-        extract_all(config, workdir)
-        deploy(config, workdir)
-    if FLAGS.mode == "evaluate":
-        evaluate(config, workdir)
-    if FLAGS.mode == "search":
-        search(config, workdir)
-    if FLAGS.mode == "extract":
-        if not FLAGS.arch:
-            raise ValueError("--mode=extract needs --arch: smallest, largest, JSON or a file")
-        extract_to(
-            config, workdir, FLAGS.arch, FLAGS.resolution, FLAGS.name, overwrite=FLAGS.overwrite
-        )
-    if FLAGS.mode == "finetune":
-        finetune(config, workdir, FLAGS.subnet, FLAGS.name, overwrite=FLAGS.overwrite)
-    if FLAGS.mode == "export":
-        formats = FLAGS.format or config.export.formats
-        export(config, workdir, FLAGS.subnet, formats, uint8=FLAGS.uint8, overwrite=FLAGS.overwrite)
+def run(config: Config, workdir: Path) -> str:
+    """Dispatches the mode; the flags of the command that people want next."""
+    here = f"--workdir={workdir}"
+    match FLAGS.mode:
+        case "all":
+            train(config, workdir)
+            evaluate_once(config, workdir)
+            search_once(config, workdir)
+            extract_all(config, workdir)
+            subnet = deploy(config, workdir)
+            return f"--mode=predict --subnet={workdir / 'subnets' / subnet} --images='photos/*.jpg'"
+        case "profile":
+            profile(config, FLAGS.target)
+            return ""
+        case "train":
+            train(config, workdir)
+            return f"--mode=evaluate {here}"
+        case "evaluate":
+            evaluate(config, workdir)
+            return f"--mode=search {here}"
+        case "search":
+            search(config, workdir)
+            name = processes.from_first(lambda: middle_winner(workdir))
+            return f"--mode=extract {here} --arch={workdir / 'search' / name}.json"
+        case "extract":
+            if not FLAGS.arch:
+                raise ValueError("--mode=extract needs --arch: smallest, largest, JSON or a file")
+            directory = extract_to(config, workdir, FLAGS.arch, FLAGS.resolution, FLAGS.name,
+                                   overwrite=FLAGS.overwrite)  # fmt: skip
+            return f"--mode=finetune {here} --subnet={directory.name}"
+        case "finetune":
+            directory = finetune(config, workdir, FLAGS.subnet, FLAGS.name,
+                                 overwrite=FLAGS.overwrite)  # fmt: skip
+            return f"--mode=export {here} --subnet={directory.name} --format=onnx,tflite"
+        case _:
+            export(config, workdir, FLAGS.subnet, FLAGS.format or config.export.formats,
+                   uint8=FLAGS.uint8, overwrite=FLAGS.overwrite)  # fmt: skip
+            return f"--mode=benchmark --subnet={find_subnet(workdir, FLAGS.subnet)}"
 
 
-def deploy(config: Config, workdir: Path) -> None:
-    """Fine-tunes and exports the search's middle winner, unless that is done."""
+def deploy(config: Config, workdir: Path) -> str:
+    """Fine-tunes and exports the search's middle winner, unless that is done; its name."""
     name = processes.from_first(lambda: middle_winner(workdir))
     if config.finetune.epochs:
         name = finetune_once(config, workdir, name)
     export_once(config, workdir, name)
+    return name
 
 
 def run_subnet(workdir: Path) -> None:
@@ -153,7 +167,11 @@ def main(_: list[str]) -> None:
         config = read_config(workdir)
         with processes.watched(config.parallel.timeout):
             workdir_lib.check_processes(workdir, config)
-            run(config, workdir)
+            following = run(config, workdir)
+            if (workdir / "config.json").is_file() and FLAGS.workdir:
+                print(f"report: {processes.from_first(lambda: str(write_report(workdir)))}")
+        if following:
+            print(f"next: python main.py {following}")
     except (ValueError, FloatingPointError, OSError) as error:
         fail(error)
     except Preempted as stop:

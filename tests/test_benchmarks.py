@@ -72,6 +72,18 @@ def test_evaluate_subnets(tmp_path):
     assert set(report["seconds_a_subnet"]) == names
 
 
+def test_export(tmp_path):
+    flags = ["--resolution=32", "--subnets=1", "--threads", "1", "--rounds=1", "--steps=3"]
+    printed, report = run_benchmark("export", tmp_path, *flags)
+    (row,) = report["rows"]
+    assert set(row["ms"]) == {
+        "ONNX, ofa_jax", "ONNX, PyTorch's exporter", "TFLite, ofa_jax", "PyTorch, eager",
+        "JAX subnet", "StableHLO, ofa_jax",
+    }  # fmt: skip
+    assert all(ms > 0 for ms in row["ms"].values())
+    assert "ours to theirs" in printed
+
+
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="the reference's tables are not here")
 def test_search(tmp_path):
     flags = [f"--data={PUBLISHED}", "--population=20", "--generations=200", "--seeds=1"]

@@ -17,6 +17,7 @@ from ofa_jax.data.pipeline import train_batches
 from ofa_jax.data.sources import Dataset, load_dataset
 from ofa_jax.metrics import MetricsLog, Progress, clock
 from ofa_jax.models import Network, best_compute, build_supernet
+from ofa_jax.report import write_report
 from ofa_jax.spaces import space_to_dict
 from ofa_jax.subnets.evaluate import evaluate_grid
 from ofa_jax.train.feed import Feed
@@ -109,6 +110,7 @@ def train_legs(run: Run, newest: Saved | None, feed: Feed, log: MetricsLog) -> N
         teacher = teacher_variables(run, index, state)
         state, speed = train_leg(run, index, state, teacher, feed, programs, log)
         validate(run, leg, state, speed, log)
+        processes.from_first(lambda: str(write_report(run.workdir)))
     space = space_to_dict(run.net.space)
     description = {"space": space, "step": int(state.step), "seed": run.config.seed}
     directory = run.workdir / "supernet"

@@ -1,0 +1,138 @@
+"""Accuracy against cost: random subnets, the predicted front, the winners."""
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from ofa_jax.report import charts
+from ofa_jax.report.page import NOT_YET, axis_percent, figure, millions, percent, table
+from ofa_jax.report.read import Run
+
+
+def search(run: Run, workdir: Path) -> str:
+    """Accuracy against cost: random subnets, the predicted front and the winners."""
+    if not run.found and not run.measured:
+        return NOT_YET
+    parts = [_predictor(run)]
+    kind = str(run.found.get("cost") or run.config.get("search", {}).get("cost", "macs"))
+    drawn = _scatter(run, kind, _costs(run, kind, workdir))
+    if drawn:
+        parts.append(drawn)
+    return "".join([*parts, _winners(run, kind), _compared(run)])
+
+
+def _costs(run: Run, kind: str, workdir: Path) -> list[float]:
+    """What each measured subnet costs; none where that cannot be counted."""
+    # Late, as what it imports is heavy.
+    from ofa_jax.config import from_dict
+    from ofa_jax.subnets.specialize import cost_function
+
+    if run.space is None or not run.classes_known:
+        return []
+    try:
+        config = from_dict(run.config)
+    except ValueError:
+        return []
+    table = Path(config.search.latency_table or workdir / "search" / "latency.json")
+    if kind != config.search.cost or (kind == "latency" and not table.exists()):
+        return []
+    cost = cost_function(config, run.space, workdir / "search")
+    return [float(cost(run.space.arch_from_dict(row["arch"]), row["resolution"]))
+            for row in run.measured]  # fmt: skip
+
+
+def _scatter(run: Run, kind: str, costs: Sequence[float]) -> str:
+    from ofa_jax.subnets.specialize import UNITS
+
+    unit, size = UNITS[kind]
+    measured = [(c / size, r["top1"]) for c, r in zip(costs, run.measured, strict=False)]
+    front = [(r[kind] / size, r["predicted"]) for r in run.front.get("front") or []]
+    random = [(r["cost"] / size, r["held_out"]) for r in run.found.get("random") or []]
+    rows = run.found.get("found") or []
+    winners = [(r[kind] / size, r["held_out"]) for r in rows]
+    points = [*measured, *front, *random, *winners]
+    if not points:
+        return ""
+    at = charts.axes(points, 640, 380, 70, 16)
+    inner = charts.frame(at, unit, axis_percent, lambda v: f"{v:g}")
+    inner += charts.dots(at, measured, _told("random", measured, unit))
+    inner += charts.rings(at, random, _told("random, of equal cost", random, unit))
+    inner += charts.stairs(at, front, "two") if front else ""
+    told = [f"{row['name']}: {text}" for row, text in
+            zip(rows, _told("winner", winners, unit), strict=True)]  # fmt: skip
+    inner += charts.stars(at, winners, told) + _letters(at, winners)
+    label = f"Held-out top-1 against {unit}: {len(measured)} random subnets, {len(front)} on front"
+    return figure(
+        charts.svg(at, inner, label, "chart wide"), f"Held-out top-1 against {unit}"
+    ) + _key(bool(measured), bool(random), bool(front), bool(winners))
+
+
+def _told(what: str, points: charts.Points, unit: str) -> list[str]:
+    return [f"{what}, {y:.2%} at {x:.4g} {unit}" for x, y in points]
+
+
+def _letters(at: charts.Axes, winners: charts.Points) -> str:
+    return "".join(
+        f'<text class="strong letter" x="{at.x(x)}" y="{at.y(y) - 14}" text-anchor="middle">'
+        f"{_letter(i)}</text>"
+        for i, (x, y) in enumerate(winners)
+    )
+
+
+def _letter(i: int) -> str:
+    return chr(ord("A") + i) if i < 26 else str(i + 1)
+
+
+def _key(measured: bool, random: bool, front: bool, winners: bool) -> str:
+    icon = '<svg viewBox="-12 -12 24 24" aria-hidden="true">{}</svg>'.format
+    entries = (
+        (measured, '<circle class="dot" r="5"/>', "random subnet, measured"),
+        (random, '<circle class="ring" r="7"/>', "random, of the middle winner's cost, measured"),
+        (front, '<path class="curve two" d="M-12 6H0V-6H12"/>', "front, predicted"),
+        (winners, f'<path class="star" d="{charts.STAR}"/>', "winner, measured"),
+    )
+    return '<ul class="key">' + "".join(
+        f"<li>{icon(mark)} {told}</li>" for there, mark, told in entries if there
+    ) + "</ul>"  # fmt: skip
+
+
+def _predictor(run: Run) -> str:
+    report = run.found.get("predictor")
+    if not report:
+        return f"<p>{len(run.measured):,} random subnets measured so far.</p>"
+    volume = run.front.get("hypervolume")
+    told = f" Hypervolume of the front {volume:.4f}." if volume else ""
+    return (
+        f"<p>The predictor, on {report['held_out_archs']} subnets it has not seen: Kendall's tau"
+        f" {report['kendall_tau']:.2f}, Spearman's rho {report['spearman']:.2f}, RMSE"
+        f" {100 * report['rmse']:.2f} points.{told}</p>"
+    )
+
+
+def _winners(run: Run, kind: str) -> str:
+    from ofa_jax.subnets.specialize import UNITS
+
+    unit, size = UNITS[kind]
+    extra = [] if kind == "macs" else [unit]
+    rows = [
+        (f"{_letter(i)}: {r['name']}", r["resolution"],
+         *[f"{r[kind] / size:.4g}"] * len(extra), millions(r["macs"]), millions(r["params"], 3),
+         percent(r["predicted"]), percent(r["held_out"]))
+        for i, r in enumerate(run.found.get("found") or [])
+    ]  # fmt: skip
+    heads = ("winner", "px", *extra, "MACs", "parameters", "predicted", "held out")
+    return table(heads, rows, "What the search found") if rows else ""
+
+
+def _compared(run: Run) -> str:
+    rows, random = run.found.get("found") or [], run.found.get("random") or []
+    if not rows or not random:
+        return ""
+    row, top1 = rows[len(rows) // 2], [r["held_out"] for r in random]
+    beaten = sum(row["held_out"] > value for value in top1)
+    level = sum(row["held_out"] == value for value in top1)
+    return (
+        f"<p>{escape(str(row['name']))}: {row['held_out']:.2%}. {len(top1)} random subnets of its"
+        f" cost: mean {sum(top1) / len(top1):.2%}, best {max(top1):.2%}; it beats {beaten} and is"
+        f" level with {level}.</p>"
+    )
