@@ -2,8 +2,8 @@
 
     python main.py --config=configs/digits.py --workdir=runs/digits
 
-trains the supernet and does everything behind it. Safe to run again: it goes on where it stopped and
-does nothing where all is done. A part of it, by --mode:
+trains the supernet and does everything behind it. Safe to run again: it goes on where it stopped,
+and does nothing where all is done. A part of it, by --mode:
 
     profile     what a run will take, before it starts   --config [--target=v5e:2x2]
     train       the supernet, phase after phase          --config --workdir

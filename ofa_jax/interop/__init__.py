@@ -1,7 +1,7 @@
 """The reference's files: weights and archs of the PyTorch package `ofa`."""
 
+from ofa_jax.interop.catalogue import Published, published
 from ofa_jax.interop.net_config import arch_from_net_config
 from ofa_jax.interop.once_for_all import from_once_for_all, to_once_for_all
-from ofa_jax.interop.catalogue import Published, published
 
 __all__ = ["Published", "arch_from_net_config", "from_once_for_all", "published", "to_once_for_all"]
