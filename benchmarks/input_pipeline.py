@@ -21,6 +21,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Generator
+from typing import Any
 
 import numpy as np
 import psutil
@@ -51,7 +52,7 @@ def photographs(count: int = 512) -> Dataset:
     return Dataset("photographs", source, source, source, ("temple", "flower"), (SIZE, SIZE, 3))
 
 
-class PillowImages(torch.utils.data.Dataset):
+class PillowImages(torch.utils.data.Dataset[Any]):
     """What `ImageFolder` with torchvision's transforms gives, written with Pillow."""
 
     def __init__(self, source: Source, normalised: bool):
@@ -100,7 +101,9 @@ def jitter(image: Image.Image) -> Image.Image:
     return image
 
 
-def data_loader(dataset: Dataset, batch_size: int, workers: int, normalised: bool) -> Generator:
+def data_loader(
+    dataset: Dataset, batch_size: int, workers: int, normalised: bool
+) -> Generator[Any]:
     loader = torch.utils.data.DataLoader(
         PillowImages(dataset.train, normalised),
         batch_size,
@@ -115,7 +118,7 @@ def data_loader(dataset: Dataset, batch_size: int, workers: int, normalised: boo
         yield from loader
 
 
-def ours(dataset: Dataset, batch_size: int, workers: int, threads: int) -> Generator:
+def ours(dataset: Dataset, batch_size: int, workers: int, threads: int) -> Generator[Any]:
     config = DataConfig(
         batch_size=batch_size, resolutions=(SIZE,), augment=AUGMENT, workers=workers,
         threads=threads,
@@ -123,7 +126,7 @@ def ours(dataset: Dataset, batch_size: int, workers: int, threads: int) -> Gener
     return train_batches(dataset, config, seed=0)
 
 
-def images_per_second(make: Callable[[], Generator], batch_size: int, seconds: float) -> float:
+def images_per_second(make: Callable[[], Generator[Any]], batch_size: int, seconds: float) -> float:
     with contextlib.closing(make()) as batches:
         for _ in range(8):  # workers start, buffers fill
             next(batches)
@@ -172,7 +175,7 @@ def main() -> None:
     print(f"{cores} cores ({platform.machine()}), {dataset}, batches of {args.batch_size}")
     print(", ".join(f"{name} {version}" for name, version in versions.items()))
     size = args.batch_size
-    kinds: dict[str, Callable[[], Generator]] = {
+    kinds: dict[str, Callable[[], Generator[Any]]] = {
         f"PyTorch, {cores} workers, float32": lambda: data_loader(dataset, size, cores, True),
         f"PyTorch, {cores} workers, uint8": lambda: data_loader(dataset, size, cores, False),
         f"ofa_jax, {cores} threads": lambda: ours(dataset, size, 0, cores),

@@ -126,7 +126,7 @@ def _type_name(hint: Any) -> str:
     return name.replace("|", r"\|")  # a bar would end the table's cell
 
 
-def _default(field: dataclasses.Field) -> str:
+def _default(field: dataclasses.Field[Any]) -> str:
     return repr(field.default).replace("'", '"')  # as configs are written
 
 

@@ -243,6 +243,11 @@ class SearchSpace(abc.ABC):
         A ResNet has "w" instead of "ks", and its entries are indices. Blocks beyond their stage's
         depth may be `None`: their genes are never used.
 
+        >>> space = get_space("ofa_tiny_d123_e346_k357")
+        >>> arch = space.arch_from_dict({"ks": 5, "e": 4, "d": [1, 2, 1]})
+        >>> space.arch_to_dict(arch)["ks"]
+        [5, None, None, 5, 5, None, 5, None, None]
+
         Raises:
           ValueError: a missing key, a wrong length or a value outside the choices, by name.
         """
@@ -282,13 +287,13 @@ class SearchSpace(abc.ABC):
                 raise ValueError(f"arch[{key!r}][{i}]={value!r}: {self.name} allows {choices}")
         return indices
 
-    def arch_to_dict(self, arch: Arch) -> dict[str, list]:
+    def arch_to_dict(self, arch: Arch) -> dict[str, list[Any]]:
         """Writes one arch as values; skipped blocks come back as `None`."""
         indices = self.indices(arch)
-        written: dict[str, list] = {}
+        written: dict[str, list[Any]] = {}
         active = self.active(np.asarray(indices["depth"]))
         for field, dimension in self.dimensions.items():
-            found: list = [v[i] for v, i in zip(dimension.values, indices[field], strict=True)]
+            found: list[Any] = [v[i] for v, i in zip(dimension.values, indices[field], strict=True)]
             if field in ("kernel", "expand"):
                 found = [v if a else None for v, a in zip(found, active, strict=True)]
             if dimension.key:

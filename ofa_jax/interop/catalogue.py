@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ofa_jax.space import Arch, SearchSpace
 from ofa_jax.spaces import get_space
@@ -51,7 +51,7 @@ def published(path: str | Path) -> dict[str, Published]:
         raise ValueError(f"catalogue {path} is no list of archs: {error}") from error
 
 
-def _subnet(row: dict) -> Published:
+def _subnet(row: dict[str, Any]) -> Published:
     found = ID.fullmatch(row["id"])
     if not found:
         raise ValueError(

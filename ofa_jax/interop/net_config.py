@@ -47,7 +47,7 @@ def _family(space: SearchSpace) -> str:
     return "MobileNetV3" if getattr(space, "features", 0) else "ProxylessNASNets"
 
 
-def _mobilenet_values(config: Mapping[str, Any], space: MobileNetSpace) -> dict[str, list]:
+def _mobilenet_values(config: Mapping[str, Any], space: MobileNetSpace) -> dict[str, list[Any]]:
     layers = [block.get("conv") or block.get("mobile_inverted_conv") for block in config["blocks"]]
     _expect("first_conv.out_channels", config["first_conv"]["out_channels"], (space.stem,), space)
     for name, width in _head(space).items():
@@ -58,7 +58,10 @@ def _mobilenet_values(config: Mapping[str, Any], space: MobileNetSpace) -> dict[
 
     widths = [(stage.width,) for stage in space.stages]
     found = _place(layers[1:], widths, space, first=1)
-    values: dict[str, list] = {"ks": [None] * len(space.blocks), "e": [None] * len(space.blocks)}
+    values: dict[str, list[Any]] = {
+        "ks": [None] * len(space.blocks),
+        "e": [None] * len(space.blocks),
+    }
     for (stage, position), index in found.items():
         number, block = next(
             (n, b) for n, b in enumerate(space.blocks) if (b.stage, b.position) == (stage, position)
@@ -80,7 +83,7 @@ def _head(space: MobileNetSpace) -> dict[str, int]:
     return {"final_expand_layer": space.head, "feature_mix_layer": space.features}
 
 
-def _resnet_values(config: Mapping[str, Any], space: ResNetSpace) -> dict[str, list]:
+def _resnet_values(config: Mapping[str, Any], space: ResNetSpace) -> dict[str, list[Any]]:
     stem, convs = space.stem_block, config["input_stem"]
     if len(convs) not in (2, 3):
         raise ValueError(f"net.config input_stem has {len(convs)} layers: expected 2 or 3")
@@ -93,7 +96,7 @@ def _resnet_values(config: Mapping[str, Any], space: ResNetSpace) -> dict[str, l
     layers = config["blocks"]
     stage_widths = [space.scaled(stage.width) for stage in space.stages]
     found = _place(layers, stage_widths, space, first=0)
-    expands: list = [None] * len(space.blocks)
+    expands: list[Any] = [None] * len(space.blocks)
     for number, block in enumerate(space.blocks):
         if (block.stage, block.position) not in found:
             continue
