@@ -9,6 +9,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from PIL import Image
+
+from ofa_jax.config import DataConfig
+from ofa_jax.data.sources import load_dataset
+
 REPOSITORY = Path(__file__).parents[1]
 SMOKE = "--config=configs/smoke.py"
 
@@ -25,16 +30,20 @@ def share_compiled():
         os.environ["OFA_JAX_COMPILED"] = directory
 
 
-def start(*flags, **environment):
-    """Starts main.py; environment variables by their names."""
-    cache = {
+def compiled_environment():
+    """The environment variables with which a process shares what is compiled."""
+    return {
         "JAX_COMPILATION_CACHE_DIR": os.environ["OFA_JAX_COMPILED"],
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
+
+
+def start(*flags, **environment):
+    """Starts main.py; environment variables by their names."""
     return subprocess.Popen(
         [sys.executable, "main.py", *map(str, flags)],
         cwd=REPOSITORY,
-        env={**os.environ, **cache, **environment},
+        env={**os.environ, **compiled_environment(), **environment},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -57,3 +66,13 @@ def wait_for(process, path, lines):
     while not path.exists() or path.read_text().count("\n") < lines:
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
+
+
+def write_digits(directory, count=3, suffix=".png"):
+    """Some of the real test images as files, named by their class."""
+    directory.mkdir()
+    digits = load_dataset(DataConfig())
+    for i in range(count):
+        example = digits.test[i]
+        name = f"{i}_{example['label']}{suffix}"
+        Image.fromarray(example["image"][..., 0]).save(directory / name)

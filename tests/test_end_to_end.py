@@ -13,8 +13,7 @@ import jax
 import numpy as np
 import pytest
 import stand_in
-from main_runs import SMOKE, run, start, wait_for
-from PIL import Image
+from main_runs import SMOKE, run, start, wait_for, write_digits
 from random_nets import identical
 
 import ofa_jax
@@ -224,15 +223,6 @@ def test_a_subnet_of_ones_own_is_extracted_and_restored(smoke):
     assert code == 0
     twin = json.loads((workdir / "subnets/twin/card.json").read_text())
     assert twin["accuracy"] == card["accuracy"]
-
-
-def write_digits(directory, count=3):
-    """Some of the real test images as PNG files, named by their class."""
-    directory.mkdir()
-    digits = load_dataset(DataConfig())
-    for i in range(count):
-        example = digits.test[i]
-        Image.fromarray(example["image"][..., 0]).save(directory / f"{i}_{example['label']}.png")
 
 
 def test_a_subnet_goes_to_every_runtime(smoke, tmp_path):
