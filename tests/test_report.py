@@ -495,3 +495,13 @@ def test_a_phone_shows_it_without_scrolling_sideways(whole, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "CONSOLE" not in done.stderr
     assert Page(done.stdout).find("title")[0]["text"] == "375"
+
+
+def test_a_page_that_would_be_the_same_is_not_touched(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    path = write_report(tmp_path)
+    before = path.stat().st_mtime_ns
+    assert write_report(tmp_path).stat().st_mtime_ns == before
+    (tmp_path / "config.json").write_text('{"seed": 5}')
+    write_report(tmp_path)
+    assert '"seed": 5' in path.read_text().replace("&quot;", '"')

@@ -36,9 +36,11 @@ def write_report(workdir: Path) -> Path:
     """
     run = read_run(workdir)
     body = [_section(title, run, workdir) for title in SECTIONS]
-    path = workdir / "report.html"
+    page, path = document(run.name, body), workdir / "report.html"
+    if path.exists() and path.read_text(encoding="utf-8") == page:
+        return path  # a command that does nothing touches nothing
     temporary = path.with_name(".report.html.tmp")
-    temporary.write_text(document(run.name, body), encoding="utf-8")
+    temporary.write_text(page, encoding="utf-8")
     temporary.replace(path)
     return path
 

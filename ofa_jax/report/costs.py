@@ -56,13 +56,21 @@ def environment(run: Run, workdir: Path) -> str:
     from ofa_jax.subnets.latency import machine
 
     about = {key: value for key, value in machine().items() if key not in VERSIONS}
-    now = datetime.datetime.now(datetime.UTC)
-    rows = [("report written", f"{now:%Y-%m-%d %H:%M} UTC"), *about.items(),
+    rows = [("as of", _newest(workdir)), *about.items(),
             ("Python", platform.python_version()),
             *((name, _version(name)) for name in VERSIONS)]  # fmt: skip
     config = escape(json.dumps(run.config, indent=1))
     folded = f"<details><summary>The run's config</summary><pre>{config}</pre></details>"
     return facts(rows) + (folded if run.config else "")
+
+
+def _newest(workdir: Path) -> str:
+    """When the run last wrote what the page tells; not now, so that the page stays as it is."""
+    patterns = ("*.json*", "search/*.json*", "subnets/*/card.json")
+    times = [path.stat().st_mtime for pattern in patterns for path in workdir.glob(pattern)]
+    if not times:
+        return "nothing yet"
+    return f"{datetime.datetime.fromtimestamp(max(times), datetime.UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _version(name: str) -> str:
