@@ -41,4 +41,5 @@ def get_config() -> ConfigDict:
         evaluate={"calibration_images": 400},
         search={"archs": 40, "winners": 1, "least_tau": -1.0},
         extract={"archs": ("smallest",)},
+        finetune={"epochs": 4},
     )  # fmt: skip

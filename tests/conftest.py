@@ -1,3 +1,5 @@
+import os
+
 import jax
 import main_runs
 import pytest
@@ -14,6 +16,7 @@ MBV3 = "ofa_mbv3_d234_e346_k357_w1.0"
 MBV3_WIDE = "ofa_mbv3_d234_e346_k357_w1.2"
 PROXYLESS = "ofa_proxyless_d234_e346_k357_w1.3"
 RESNET = "ofa_resnet50"
+THOROUGH = "OFA_JAX_THOROUGH" in os.environ  # all that was asked for, of what takes long
 TINY = "ofa_tiny_d123_e346_k357"
 
 
@@ -26,9 +29,20 @@ def space(request):
 @pytest.fixture(params=[MBV3, "small ResNet", TINY])
 def deep_and_tiny(request):
     """One published space, and small ones, for what takes long to compile (gradients)."""
-    if request.param == "small ResNet":
+    return named(request.param)
+
+
+@pytest.fixture(params=[MBV3, *((MBV3_WIDE, PROXYLESS, RESNET) if THOROUGH else ()),
+                        "small ResNet", TINY])  # fmt: skip
+def spaces_in_time(request):
+    """As `deep_and_tiny`; every space where OFA_JAX_THOROUGH is set, two minutes each."""
+    return named(request.param)
+
+
+def named(name):
+    if name == "small ResNet":
         return digits_resnet_space()
-    return ofa_jax.get_space(request.param, num_classes=10)
+    return ofa_jax.get_space(name, num_classes=10)
 
 
 @pytest.fixture

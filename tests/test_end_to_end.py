@@ -480,8 +480,11 @@ def test_a_full_disk_stops_the_run_and_the_last_checkpoint_is_whole(small_disk):
 
 
 def test_a_resnet_through_its_width_phases(tmp_path):
-    """configs/digits_resnet.py, cut short: elastic width is trained, evaluated and extracted."""
+    """configs/digits_resnet.py, cut short: elastic width is trained, searched and exported."""
     short = [f"--config.phases.{p}.epochs=1" for p in ("depth", "expand", "width1", "width2")]
+    searched = {"archs": 20, "generations": 20, "random_archs": 0}
+    short += [f"--config.search.{key}={value}" for key, value in searched.items()]
+    short += ["--config.finetune.epochs=1"]
     config = "--config=configs/digits_resnet.py"
     code, out, error = run(config, f"--workdir={tmp_path / 'run'}", *short)
     assert code == 0, error
@@ -494,3 +497,5 @@ def test_a_resnet_through_its_width_phases(tmp_path):
     subnet, variables = ofa_jax.load_subnet(tmp_path / "run/subnets/smallest")
     assert variables["params"]["classifier"]["kernel"].shape == (64, 10)  # half of 128
     assert not subnet.stem.residual
+    (card,) = (tmp_path / "run/subnets").glob("*-finetuned/card.json")
+    assert json.loads(card.read_text())["exports"]["stablehlo"]["difference"] < 1e-4

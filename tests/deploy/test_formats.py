@@ -1,6 +1,5 @@
 """Extracted, folded, StableHLO, ONNX and TFLite: one network, on real images."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import MBV3, MBV3_WIDE, PROXYLESS, RESNET, TINY
+from conftest import MBV3, MBV3_WIDE, PROXYLESS, RESNET, THOROUGH, TINY
 from random_nets import random_variables
 
 import ofa_jax
@@ -24,8 +23,6 @@ onnx = pytest.importorskip("onnx", reason="needs the extra deploy")
 tflite = pytest.importorskip("ofa_jax.deploy.tflite", reason="needs the extra deploy")
 from ofa_jax.deploy import to_onnx  # noqa: E402
 
-# All that was asked for takes five minutes: OFA_JAX_THOROUGH=1 pytest -n 2 tests/deploy
-THOROUGH = "OFA_JAX_THOROUGH" in os.environ
 PUBLISHED = (MBV3, MBV3_WIDE, PROXYLESS, RESNET)
 TFDS = Path(__file__).parents[3] / "shared/data/tfds"
 MEAN, STD = DataConfig().mean, DataConfig().std
