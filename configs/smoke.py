@@ -1,8 +1,8 @@
-"""The phases of digits.py on a smaller net, in under a minute: for tests and for faults.
+"""The phases of digits.py on a smaller net, in a minute or two: for tests and for faults.
 
     python main.py --config=configs/smoke.py --workdir=/tmp/smoke
 
-Takes about 50 s on two CPU cores, compilation included, most of it; and learns a little: expect
+Compilation is most of it, and the supernet takes about 50 s. It learns a little: expect
 95 % or more of the largest subnet, 60 % or more of the smallest. Guessing gets 10 %.
 """
 

@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import THOROUGH
 from main_runs import REPOSITORY
 
 NAMES = ("quickstart", "your_data")
+RUN = NAMES if THOROUGH else NAMES[:1]  # three minutes each
 LARGEST = 400_000  # bytes of a committed notebook
 
 
@@ -71,10 +73,10 @@ def execute(name, directory):
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-    return {name: execute(name, tmp_path_factory.mktemp(name)) for name in NAMES}
+    return {name: execute(name, tmp_path_factory.mktemp(name)) for name in RUN}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", RUN)
 def test_every_cell_runs_and_warns_of_nothing(executed, name):
     for cell in code_cells(executed[name]):
         error = streams(cell, "stderr")
@@ -97,6 +99,7 @@ def test_the_quickstart_tells_what_it_says(executed):
     assert len(pictures(notebook)) == 4
 
 
+@pytest.mark.skipif(not THOROUGH, reason="three minutes: OFA_JAX_THOROUGH=1 runs it")
 def test_your_data_keeps_the_budget(executed):
     notebook = executed["your_data"]
     assert "photos: 10 classes" in told(notebook, "train")
@@ -117,8 +120,10 @@ def test_committed_with_the_outputs_of_one_run(executed, name):
     assert path.stat().st_size < LARGEST
     cells = code_cells(read(path))
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
-    for cell, run in zip(cells, code_cells(executed[name]), strict=True):
-        assert [kinds(cell), cell["metadata"].keys() - {"tags"}] == [kinds(run), set()]
+    assert all(cell["metadata"].keys() <= {"tags"} for cell in cells)
+    ran = code_cells(executed[name]) if name in RUN else cells
+    for cell, run in zip(cells, ran, strict=True):
+        assert kinds(cell) == kinds(run)
         written = json.dumps(cell["outputs"])
         assert not re.search("site-packages|/root/|/home/|/work/|Traceback|Warning", written)
 

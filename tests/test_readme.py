@@ -33,9 +33,10 @@ digits = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(digits)
 def get_config():
     config = digits.get_config()
-    for phase in config.phases.values():
-        phase.epochs = 2.0
-    config.search.update(archs=20, generations=20, random_archs=4, least_tau=-1.0)
+    config.curriculum = ("full", "expand2")
+    config.phases.full.epochs = config.phases.expand2.epochs = 1.0
+    config.phases.expand2.subnets = 1  # one program to compile
+    config.search.update(archs=20, generations=20, random_archs=4, winners=1, least_tau=-1.0)
     config.finetune.epochs = 1.0
     return config
 """
