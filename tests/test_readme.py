@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from conftest import THOROUGH
 from main_runs import compiled_environment, write_digits
 from random_nets import random_images
 
@@ -67,6 +68,7 @@ def home(tmp_path_factory):
     return directory
 
 
+@pytest.mark.skipif(not THOROUGH, reason="six minutes: OFA_JAX_THOROUGH=1 runs it")
 def test_the_commands_run(home):
     for text in run_here("bash"):
         command = re.sub(r"^pip install -e \S+( && |\n)", "", text, flags=re.MULTILINE)
