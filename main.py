@@ -210,7 +210,7 @@ def read_config(workdir: Path) -> Config:
 
 def parse(argv: list[str]) -> list[str]:
     """Parses the flags; what absl and ml_collections raise becomes one line too."""
-    if len(argv) == 1 or argv[1] in ("--help", "-h", "help"):
+    if len(argv) == 1 or {"--help", "-h", "help"} & set(argv):
         print((__doc__ or "").strip())
         sys.exit()
     try:

@@ -333,6 +333,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         (("--mode=predict", "--subnet=nowhere"), "--subnet='nowhere': expected a subnet's"),
         ((SMOKE, "--mode=train", "--format=onnx"), "--format is for --mode=export"),
         ((SMOKE, "--config.export.formats=('tf',)"), "export.formats='tf': expected one of stab"),
+        ((SMOKE, "--mode=finetune", "--config.finetune.epochs=0.0"), "finetune.epochs=0.0: expect"),
         ((SMOKE, "--config.finetune.lr=-1.0"), "finetune.lr=-1.0: expected a number of at least"),
         (
             (SMOKE, "--config.space.name=ofa_x"),

@@ -121,9 +121,11 @@ def test_committed_with_the_outputs_of_one_run(executed, name):
     cells = code_cells(read(path))
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     assert all(cell["metadata"].keys() <= {"tags"} for cell in cells)
-    ran = code_cells(executed[name]) if name in RUN else cells
-    for cell, run in zip(cells, ran, strict=True):
-        assert kinds(cell) == kinds(run)
+    if name in RUN:
+        assert [kinds(cell) for cell in cells] == [
+            kinds(cell) for cell in code_cells(executed[name])
+        ]
+    for cell in cells:
         written = json.dumps(cell["outputs"])
         assert not re.search("site-packages|/root/|/home/|/work/|Traceback|Warning", written)
 

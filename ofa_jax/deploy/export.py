@@ -94,11 +94,22 @@ def _export(
     images = Images(config, dataset, card, uint8)
     wanted = np.asarray(jax.jit(subnet.apply)(variables, images.normalized))
     for name in formats:
+        if name in card.exports:
+            # Killed between the new file and its checksum, the subnet must stay whole.
+            card = forget(card, name)
+            write_card(directory, card, [])
         made = _write(name, graph, card, directory, images, wanted)
         card = dataclasses.replace(card, exports={**card.exports, name: made})
         write_card(directory, card, [made.file])
         card = read_card(directory)
         print(_told(directory, name, made, card))
+
+
+def forget(card: Card, name: str) -> Card:
+    """The card without one of its exported files."""
+    exports = {key: made for key, made in card.exports.items() if key != name}
+    files = {path: sha for path, sha in card.files.items() if path != card.exports[name].file}
+    return dataclasses.replace(card, exports=exports, files=files)
 
 
 def export_once(config: Config, workdir: Path, text: str) -> None:

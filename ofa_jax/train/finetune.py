@@ -52,10 +52,12 @@ def finetune(
       overwrite: whether a subnet of that name may be replaced.
 
     Raises:
-      ValueError: no such subnet, one of another space, an existing one of the new name.
+      ValueError: no such subnet, one of another space, an existing one of the new name, no epochs.
       FloatingPointError: the loss is not finite; the subnet stays as it was.
       Preempted: SIGTERM came; everything is saved.
     """
+    if not config.finetune.epochs:
+        raise ValueError("finetune.epochs=0.0: expected more, to fine-tune")
     source = find_subnet(workdir, text)
     card = read_card(source)
     directory = workdir / "subnets" / (name or f"{card.name}-finetuned")
@@ -129,12 +131,10 @@ def train_alone(run: Run, variables: Tree, teacher: Tree) -> Tree:
         return state.result
     part, done = mesh.shard(run.devices), int(state.step)
     batches = train_batches(run.dataset, run.config.data, run.config.seed, done, part)
-    with contextlib.closing(batches):
-        log = MetricsLog(run.workdir if processes.is_first() else None, done)
-        with log:
-            feed = Feed(batches, run.devices)
-            teacher = mesh.replicate(run.devices, teacher)
-            state, _ = train_leg(run, 0, state, teacher, feed, {}, log)
+    log = MetricsLog(run.workdir if processes.is_first() else None, done)
+    with contextlib.closing(batches), log:
+        feed, teacher = Feed(batches, run.devices), mesh.replicate(run.devices, teacher)
+        state, _ = train_leg(run, 0, state, teacher, feed, {}, log)
     return state.result
 
 

@@ -48,6 +48,24 @@ def test_a_file_that_differs_is_not_kept(subnet, tmp_path, monkeypatch):
     assert read_card(subnet) == before
 
 
+def test_killed_while_a_file_is_replaced_the_subnet_stays_whole(subnet, tmp_path, monkeypatch):
+    export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"])
+    write = export_lib.write_card
+
+    def killed(directory, card, changed):
+        if changed:  # the new file is there, and nobody has written its checksum
+            raise KeyboardInterrupt
+        write(directory, card, changed)
+
+    monkeypatch.setattr(export_lib, "write_card", killed)
+    with pytest.raises(KeyboardInterrupt):
+        export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"], uint8=True, overwrite=True)
+    assert read_card(subnet).exports == {}  # readable, and it claims nothing
+    monkeypatch.undo()
+    export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"], uint8=True, overwrite=True)
+    assert read_card(subnet).exports["stablehlo"].input.startswith("uint8")
+
+
 def test_pixels_go_in_where_asked(subnet, tmp_path):
     export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"], uint8=True)
     card = read_card(subnet)
