@@ -2,7 +2,7 @@
 
     python -m benchmarks.export --subnets=5
 
-Random archs of one space at batch 1, in turns; ours as a JAX program, too. Needs the extras deploy
+Random archs of one space at batch 1, in turns, all with the same weights; ours in JAX, too. Needs the extras deploy
 and reference (`pip install -e ".[deploy,bench]"`).
 """
 
@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
 
 import ofa_jax
 from benchmarks import harness
+from ofa_jax import interop
 from ofa_jax.deploy import graph as graph_lib
 from ofa_jax.deploy import stablehlo, tflite, to_onnx
 from ofa_jax.interop.reference import reference_subnet
@@ -39,9 +41,15 @@ def main() -> None:
     parser.add_argument("--json", default="", help="file for the figures")
     args = parser.parse_args()
     space = ofa_jax.get_space(args.space)
-    rows = []
+    net, rows = ofa_jax.build_supernet(space), []
+    images = np.random.default_rng(0).normal(size=(1, args.resolution, args.resolution, 3))
+    images = images.astype(np.float32)
+    variables = jax.jit(net.init)(jax.random.key(0), images, space.largest())
     for key in jax.random.split(jax.random.key(0), args.subnets):
-        rows += subnet_rows(space, space.sample(key), args)
+        arch = space.sample(key)
+        # Calibrated: else values shrink from layer to layer, below what processors are fast at.
+        stats = ofa_jax.calibrate(net, variables, arch, [jnp.asarray(images)])
+        rows += subnet_rows(space, {**variables, "batch_stats": stats}, arch, images, args)
     print(f"\n{args.space} at {args.resolution} px, batch 1, median of {args.subnets} subnets")
     ratios = {}
     for threads in args.threads:
@@ -54,14 +62,13 @@ def main() -> None:
     harness.finish(args.json, {"rows": rows, "ours_to_theirs": ratios})
 
 
-def subnet_rows(space: SearchSpace, arch: Arch, args: argparse.Namespace) -> list[dict[str, Any]]:
+def subnet_rows(
+    space: SearchSpace, supernet: Any, arch: Arch, images: np.ndarray, args: argparse.Namespace
+) -> list[dict[str, Any]]:
     """Median milliseconds of one subnet's runtimes, a row for each number of threads."""
-    subnet = ofa_jax.models.build_subnet(space, arch)
-    images = np.random.default_rng(0).normal(size=(1, args.resolution, args.resolution, 3))
-    images = images.astype(np.float32)
-    variables = jax.jit(subnet.init)(jax.random.key(0), images)
+    subnet, variables = ofa_jax.extract(space, supernet, arch)
     graph = graph_lib.fold(subnet, variables)
-    torch_net = reference_subnet(space, arch)
+    torch_net = reference_subnet(space, arch, interop.to_once_for_all(supernet, space))
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         ours, theirs = Path(scratch, "ours.onnx"), Path(scratch, "theirs.onnx")
@@ -81,11 +88,20 @@ def subnet_rows(space: SearchSpace, arch: Arch, args: argparse.Namespace) -> lis
             if threads == max(args.threads):  # as many as XLA takes
                 calls["JAX subnet"] = lambda: apply(variables, images)
                 calls["StableHLO, ofa_jax"] = bound(exported, images)
+            check_equal(calls)
             times = harness.in_turns(args.rounds, args.steps, calls, warm=5, told=False)
             ms = {name: 1e3 * statistics.median(taken) for name, taken in times.items()}
             rows.append({"arch": space.arch_to_dict(arch), "threads": threads, "ms": ms})
             print(f"{threads} threads: " + ", ".join(f"{n} {t:.2f} ms" for n, t in ms.items()))
     return rows
+
+
+def check_equal(calls: dict[str, Callable[[], Any]]) -> None:
+    """All contenders give the same logits."""
+    logits = {name: np.asarray(call()).reshape(1, -1) for name, call in calls.items()}
+    for name, values in logits.items():
+        difference = np.abs(values - logits[OURS]).max() / np.abs(logits[OURS]).max()
+        assert difference < 1e-4, f"{name} differs from {OURS} by {difference:.1e}"
 
 
 def session_call(path: Path, threads: int, images: np.ndarray) -> Callable[[], Any]:

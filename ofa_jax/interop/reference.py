@@ -65,8 +65,10 @@ def reference(space: SearchSpace, state_dict: dict[str, np.ndarray] | None = Non
     return net
 
 
-def reference_subnet(space: SearchSpace, arch: Arch) -> Any:
-    """The reference's own subnet, cut out of a fresh supernet, for evaluation."""
-    net = reference(space)
+def reference_subnet(
+    space: SearchSpace, arch: Arch, state_dict: dict[str, np.ndarray] | None = None
+) -> Any:
+    """The reference's own subnet, cut out of its supernet as `reference` makes it."""
+    net = reference(space, state_dict)
     net.set_active_subnet(**space.arch_to_dict(arch))
     return net.get_active_subnet().eval()
