@@ -2,8 +2,8 @@
 
     python -m benchmarks.export --subnets=5
 
-Random archs of one space at batch 1, in turns, all with the same weights; ours in JAX, too. Needs the extras deploy
-and reference (`pip install -e ".[deploy,bench]"`).
+Random archs of one space at batch 1, in turns, all with the same weights; ours in JAX, too. Needs
+the extras deploy and reference (`pip install -e ".[deploy,bench]"`).
 """
 
 import argparse

@@ -73,7 +73,7 @@ def test_evaluate_subnets(tmp_path):
 
 
 def test_export(tmp_path):
-    flags = ["--resolution=32", "--subnets=1", "--threads", "1", "--rounds=1", "--steps=3"]
+    flags = ["--resolution=96", "--subnets=1", "--threads", "1", "--rounds=1", "--steps=3"]
     printed, report = run_benchmark("export", tmp_path, *flags)
     (row,) = report["rows"]
     assert set(row["ms"]) == {
