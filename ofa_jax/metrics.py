@@ -2,16 +2,18 @@
 
 import contextlib
 import json
+import os
+import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO, TypeVar
+from typing import Any, TextIO, TypeVar
 
-from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
 
 from ofa_jax.processes import hear, is_first
@@ -40,11 +42,13 @@ class MetricsLog:
         temporary.write_text("".join(kept))
         temporary.replace(self._path)
         self._file = self._path.open("a")
-        # Not `SummaryWriter`: its thread dies of a full disk, and then it waits for ever.
+        # Not `EventFileWriter`: its thread dies of a full disk, and then it waits for ever.
         (workdir / "tb").mkdir(exist_ok=True)
-        self._board = EventsWriter(str(workdir / "tb" / "events"))
-        restarted = SessionLog(status=SessionLog.START)
-        self._board.write_event(Event(wall_time=time.time(), step=step + 1, session_log=restarted))
+        file = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
+        self._board = RecordWriter((workdir / "tb" / file).open("ab"))
+        self._tell(file_version="brain.Event:2")
+        # What TensorBoard was told of later steps does not count.
+        self._tell(step=step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def write(self, step: int, values: Mapping[str, float], phase: str, group: str) -> None:
         """Logs `values` of one step under `group`, such as "train" or "held_out".
@@ -54,17 +58,21 @@ class MetricsLog:
         """
         if self._file is None:
             return
-        now = time.time()
-        record = {"step": step, "phase": phase, "group": group, "time": now, **values}
-        scalars = [summary.scalar(f"{group}/{name}", value) for name, value in values.items()]
+        record = {"step": step, "phase": phase, "group": group, "time": time.time(), **values}
+        scalars = [
+            Summary.Value(tag=f"{group}/{name}", simple_value=value)
+            for name, value in values.items()
+        ]
         try:
             self._file.write(json.dumps(record) + "\n")
             self._file.flush()
-            for scalar in scalars:
-                self._board.write_event(Event(wall_time=now, step=step, summary=scalar))
+            self._tell(step=step, summary=Summary(value=scalars))
             self._board.flush()
         except OSError as error:
             raise OSError(f"{self._path} could not be written: {error.strerror}") from error
+
+    def _tell(self, **event: Any) -> None:
+        self._board.write(Event(wall_time=time.time(), **event).SerializeToString())
 
     def __enter__(self) -> "MetricsLog":
         return self

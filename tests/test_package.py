@@ -50,3 +50,14 @@ def test_the_wheel_runs_a_subnet(wheel, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.split(" ", 1)[0] == str(tmp_path / "site/ofa_jax/__init__.py")
     assert "(2, 10)" in done.stdout
+
+
+SELDOM = ("matplotlib", "onnx", "scipy.stats", "sklearn", "tensorflow_datasets", "torch")
+
+
+def test_a_command_starts_without_what_it_may_never_need():
+    script = f"import sys, main; print([name for name in {SELDOM} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.stdout == "[]\n", done.stderr

@@ -8,10 +8,12 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from cards import CARD
 
 import ofa_jax
+from ofa_jax import checkpoint
 from ofa_jax.config import from_dict, to_dict
 from ofa_jax.report import SECTIONS, write_report
 from ofa_jax.search.cost import macs, params
@@ -105,12 +107,12 @@ def add(path, rows):
         file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
-def train(workdir, steps=1000, until=600):
-    """Loss falls from 3 to 1; accuracy rises to 1."""
+def train(workdir, steps=1000, until=600, then="kernel"):
+    """Loss falls from 3 to 1; accuracy rises to 1. Behind step `until` the phase is another one."""
     rows = []
     for i in range(1, steps + 1):
         done = (i - 1) / (steps - 1)
-        rows.append({"step": i, "phase": "full" if i <= until else "kernel", "group": "train",
+        rows.append({"step": i, "phase": "full" if i <= until else then, "group": "train",
                      "time": float(i), "loss": 3 - 2 * done, "accuracy": done,
                      "learning_rate": 0.1, "gradient_norm": 1.0})  # fmt: skip
     add(workdir / "metrics.jsonl", rows)
@@ -161,9 +163,8 @@ def search(workdir, space):
 
 
 def describe(workdir, space):
-    directory = workdir / "supernet/description"
-    directory.mkdir(parents=True)
-    (directory / "metadata").write_text(json.dumps({"space": space_to_dict(space)}))
+    variables = {"params": np.zeros(1)}  # which nobody reads
+    checkpoint.save_network(workdir / "supernet", variables, {"space": space_to_dict(space)})
 
 
 def extract(workdir, name, space, arch, **fields):
@@ -197,6 +198,7 @@ def whole(workdir, tiny):
     extract(workdir, "macs-3M", tiny, arch)
     extract(workdir, "macs-3M-finetuned", tiny, arch, finetuned=FINETUNED, exports=EXPORTS,
             latency=LATENCY, machine={"processor": "abacus"})  # fmt: skip
+    train(workdir / "finetune/macs-3M-finetuned", steps=50, until=0, then="finetune")
     return workdir
 
 
@@ -454,6 +456,17 @@ def test_facts_of_a_subnet(whole):
     assert "On processor abacus" in text
     assert "macs-3M-finetuned: test, 2.00 M MACs" in text  # the chosen one
     assert "digits: finished." in text
+
+
+def test_fine_tuning_has_its_curves(whole):
+    page = written(whole)
+    (folded,) = [e for e in page.find("details") if e["text"].startswith("Fine-tuning")]
+    labels = [e["aria-label"] for e in page.find("svg") if "details" in e["in"]]
+    assert labels == [
+        "Loss from 3 at the first step to 1 at the last",
+        "Accuracy on training images from 0 at the first step to 1 at the last",
+    ]
+    assert "finetune, steps 1 to 50: loss 3 to 1" in folded["text"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from ofa_jax.config import DataConfig
 
@@ -185,6 +184,8 @@ def digits() -> Collection:
 
     360 of them, always the same, are the test split.
     """
+    from sklearn.datasets import load_digits  # half a second, which other datasets do without
+
     images, labels = load_digits(return_X_y=True)
     images = np.rint(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
     order = np.random.default_rng(SPLIT_SEED).permutation(len(labels))

@@ -23,7 +23,7 @@ VERSIONS = ("ofa-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "gr
 def costs(run: Run, workdir: Path) -> str:
     """Time and throughput of each phase."""
     named = [*((str(row["phase"]), row) for row in run.ends),
-             *((name, row) for name, rows in run.tuned.items() for row in rows)]  # fmt: skip
+             *((name, row) for name, log in run.tuned.items() for row in log.ends)]  # fmt: skip
     if not named:
         return NOT_YET
     total = sum(row["seconds"] for _, row in named)

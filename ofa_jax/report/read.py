@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ofa_jax.checkpoint import load_space
 from ofa_jax.config import from_dict
 from ofa_jax.space import SearchSpace
-from ofa_jax.spaces import space_from_dict
 
 Row = dict[str, Any]
 POINTS = 400  # of a curve: more look the same
@@ -31,6 +31,14 @@ class Step(NamedTuple):
         return (self.first + self.last) / 2
 
 
+class Log(NamedTuple):
+    """A file of metrics: the training steps, thinned, and the rows of two other groups."""
+
+    steps: list[Step]
+    ends: list[Row]
+    held_out: list[Row]
+
+
 class Run(NamedTuple):
     """A workdir's files as plain data.
 
@@ -41,7 +49,7 @@ class Run(NamedTuple):
       phases: name, first and last step of each phase that has begun, in the order of their steps.
       ends: its rows of group "phase".
       held_out: its rows of group "held_out".
-      tuned: the rows of group "phase" of each fine-tuning, by the subnet's name.
+      tuned: what each fine-tuning has logged, by the subnet's name.
       evaluation, found, front: the files of these names; {} where there is none.
       measured: the subnets that the search's predictor learnt from.
       cards: of the extracted subnets.
@@ -55,7 +63,7 @@ class Run(NamedTuple):
     phases: list[tuple[str, float, float]]
     ends: list[Row]
     held_out: list[Row]
-    tuned: dict[str, list[Row]]
+    tuned: dict[str, Log]
     evaluation: Row
     found: Row
     front: Row
@@ -76,20 +84,19 @@ class Run(NamedTuple):
 
 def read_run(workdir: Path) -> Run:
     """Reads whatever files a workdir has."""
-    steps, ends, held_out = _metrics(workdir / "metrics.jsonl")
-    tuned = {path.parent.name: _metrics(path)[1]
-             for path in sorted((workdir / "finetune").glob("*/metrics.jsonl"))}  # fmt: skip
+    log = _metrics(workdir / "metrics.jsonl")
+    tuned = sorted((workdir / "finetune").glob("*/metrics.jsonl"))
     config = _object(workdir / "config.json")
     trained = _trained_space(workdir)
     cards = [_object(path) for path in sorted((workdir / "subnets").glob("*/card.json"))]
     return Run(
         name=workdir.absolute().name,
         config=config,
-        steps=steps,
-        phases=_phases(steps),
-        ends=ends,
-        held_out=held_out,
-        tuned=tuned,
+        steps=log.steps,
+        phases=phases_of(log.steps),
+        ends=log.ends,
+        held_out=log.held_out,
+        tuned={path.parent.name: _metrics(path) for path in tuned},
         evaluation=_object(workdir / "evaluation.json"),
         found=_object(workdir / "search" / "found.json"),
         front=_object(workdir / "search" / "front.json"),
@@ -104,7 +111,8 @@ def read_run(workdir: Path) -> Run:
     )
 
 
-def _phases(steps: Iterable[Step]) -> list[tuple[str, float, float]]:
+def phases_of(steps: Iterable[Step]) -> list[tuple[str, float, float]]:
+    """The name, first and last step of each phase."""
     spans: dict[str, tuple[float, float]] = {}
     for step in steps:
         first, _ = spans.get(step.phase, (step.first, step.last))
@@ -153,11 +161,10 @@ def _append(kept: list[Step], step: Step, size: int) -> None:
     kept[-1] = Step(before.first, step.last, step.phase, values, weight)
 
 
-def _metrics(path: Path) -> tuple[list[Step], list[Row], list[Row]]:
-    """The training steps, and the rows of the groups "phase" and "held_out"."""
+def _metrics(path: Path) -> Log:
     groups: dict[str, list[Row]] = {"phase": [], "held_out": []}
     steps = thinned(_steps(_lines(path), groups))
-    return steps, groups["phase"], [row for row in groups["held_out"] if top1_of(row)]
+    return Log(steps, groups["phase"], [row for row in groups["held_out"] if top1_of(row)])
 
 
 def _steps(rows: Iterable[Row], groups: dict[str, list[Row]]) -> Iterator[Step]:
@@ -206,10 +213,8 @@ def _object(path: Path) -> Row:
 
 
 def _trained_space(workdir: Path) -> SearchSpace | None:
-    # The description as orbax writes it: reading it by orbax would check every weight.
-    described = _object(workdir / "supernet" / "description" / "metadata")
     try:
-        return space_from_dict(described["space"])
+        return load_space(workdir / "supernet")
     except FAULTS:
         return None
 

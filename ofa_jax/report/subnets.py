@@ -8,6 +8,7 @@ from typing import Any
 from ofa_jax.report.nets import draw_net
 from ofa_jax.report.page import NOT_YET, facts, figure, millions, percent, spoken, table
 from ofa_jax.report.read import FAULTS, Row, Run
+from ofa_jax.report.training import learning_curve
 from ofa_jax.space import SearchSpace
 from ofa_jax.spaces import get_space
 
@@ -38,7 +39,8 @@ def _subnet(run: Run, card: Row) -> str:
     right = f"<div>{facts(_facts(card))}</div>"
     return (
         f'<section class="subnet"><h3>{escape(str(card["name"]))}</h3>'
-        f'<div class="pair">{left}{right}</div>{_exports(card)}{_latency(card)}</section>'
+        f'<div class="pair">{left}{right}</div>{_learning(run, str(card["name"]))}'
+        f"{_exports(card)}{_latency(card)}</section>"
     )
 
 
@@ -62,6 +64,15 @@ def _facts(card: Row) -> Iterable[tuple[str, str]]:
     yield "MACs", millions(card["macs"])
     yield "parameters", millions(card["params"], 3)
     yield "resolution", f"{card['resolution']} px"
+
+
+def _learning(run: Run, name: str) -> str:
+    """The curves of its fine-tuning."""
+    steps = run.tuned[name].steps if name in run.tuned else []
+    if not steps:
+        return ""
+    drawn = "".join(learning_curve(steps, name) for name in ("loss", "accuracy"))
+    return f'<details><summary>Fine-tuning</summary><div class="pair">{drawn}</div></details>'
 
 
 def _exports(card: Row) -> str:

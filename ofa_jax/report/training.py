@@ -1,22 +1,25 @@
 """The curriculum and the learning curves."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ofa_jax.report import charts
 from ofa_jax.report.page import NOT_YET, axis_percent, figure, percent, table
-from ofa_jax.report.read import CURVES, Run, top1_of
+from ofa_jax.report.read import CURVES, Run, Step, phases_of, top1_of
+
+# How each of CURVES is shown: its title, its numbers and its colour.
+LOOKS: dict[str, tuple[str, charts.Number, str]] = {
+    "loss": ("Loss", lambda v: f"{v:g}", ""),
+    "accuracy": ("Accuracy on training images", axis_percent, "three"),
+    "learning_rate": ("Learning rate", lambda v: f"{v:g}", "two"),
+}
 
 
 def training(run: Run, workdir: Path) -> str:
     """The curriculum, the curves, and held-out accuracy after each phase."""
     parts = [_curriculum(run)]
     if run.steps:
-        names = ("Loss", "Accuracy on training images", "Learning rate")
-        numbers = (lambda v: f"{v:g}", axis_percent, lambda v: f"{v:g}")
-        drawn = [
-            figure(_curve(run, i, name, numbers[i]), f"{name} by step")
-            for i, name in enumerate(names)
-        ]
+        drawn = [learning_curve(run.steps, name) for name in CURVES]
         if run.held_out:
             drawn.append(figure(_after_phases(run), "Held-out top-1 after each phase"))
         parts.append(f'<div class="pair">{"".join(drawn)}</div>')
@@ -46,24 +49,24 @@ def _curriculum(run: Run) -> str:
     return table(heads, rows, "The curriculum") if rows else ""
 
 
-def _curve(run: Run, column: int, name: str, number: charts.Number) -> str:
-    points = [(s.middle, s.values[column]) for s in run.steps]
-    at = charts.axes(points, 480, 290, 66, charts.room(run.phases, 400))
+def learning_curve(steps: Sequence[Step], name: str) -> str:
+    """One of CURVES over the steps, with the phases that they are of."""
+    column, phases = CURVES.index(name), phases_of(steps)
+    title, number, style = LOOKS[name]
+    points = [(s.middle, s.values[column]) for s in steps]
+    at = charts.axes(points, 480, 290, 66, charts.room(phases, 400))
     runs = [
-        [(s.middle, s.values[column]) for s in run.steps if s.phase == phase]
-        for phase, _, _ in run.phases
+        [(s.middle, s.values[column]) for s in steps if s.phase == phase] for phase, _, _ in phases
     ]
-    told = [
-        _told(phase, points, CURVES[column]) for phase, points in zip(run.phases, runs, strict=True)
-    ]
+    told = [_told(phase, points, name) for phase, points in zip(phases, runs, strict=True)]
     inner = (
-        charts.bands(at, run.phases)
+        charts.bands(at, phases)
         + charts.frame(at, "step", number, lambda v: f"{v:,.0f}")
-        + charts.curve(at, runs, ("", "three", "two")[column])
-        + charts.hovers(at, run.phases, told)
+        + charts.curve(at, runs, style)
+        + charts.hovers(at, phases, told)
     )
-    label = f"{name} from {points[0][1]:.4g} at the first step to {points[-1][1]:.4g} at the last"
-    return charts.svg(at, inner, label)
+    label = f"{title} from {points[0][1]:.4g} at the first step to {points[-1][1]:.4g} at the last"
+    return figure(charts.svg(at, inner, label), f"{title} by step")
 
 
 def _told(phase: tuple[str, float, float], points: charts.Points, name: str) -> str:

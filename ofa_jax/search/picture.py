@@ -5,9 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from ofa_jax.search.front import Front
 
@@ -33,6 +30,11 @@ def draw_front(
       winners: measured, of subnets of the front.
       unit: what costs are shown in: its name, and how much one is.
     """
+    # Half a second, for a search alone.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
     name, size = unit
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     axes = figure.add_subplot()

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import scipy
 from flax import linen as nn
-from scipy import stats
 
 from ofa_jax.space import Arch, SearchSpace
 from ofa_jax.spaces import space_to_dict
@@ -181,8 +181,8 @@ def agreement(predicted: np.ndarray, measured: np.ndarray) -> dict[str, float]:
     return {
         "held_out_archs": len(measured),
         "rmse": float(np.sqrt(np.mean((predicted - measured) ** 2))),
-        "kendall_tau": 0.0 if constant else float(stats.kendalltau(predicted, measured)[0]),
-        "spearman": 0.0 if constant else float(stats.spearmanr(predicted, measured)[0]),
+        "kendall_tau": 0.0 if constant else float(scipy.stats.kendalltau(predicted, measured)[0]),
+        "spearman": 0.0 if constant else float(scipy.stats.spearmanr(predicted, measured)[0]),
     }
 
 

@@ -88,7 +88,7 @@ def finetune(
         processes.from_first(lambda: _write(directory, own, subnet, trained, new))
     print(
         f"subnet {new.name}: held-out top-1 {before['held_out']['top1']:.2%} before,"
-        f" {after['held_out']['top1']:.2%} after {config.finetune.epochs:g} epochs; on test"
+        f" {after['held_out']['top1']:.2%} after {spoken(config.finetune.epochs)}; on test"
         f" {before['test']['top1']:.2%} and {after['test']['top1']:.2%}; written to {directory}"
     )
     return directory
@@ -160,6 +160,11 @@ def figures(run: Run, variables: Tree) -> dict[str, dict[str, float]]:
         )
         for split in ("held_out", "test")
     }
+
+
+def spoken(epochs: float) -> str:
+    """A number of epochs as people say it."""
+    return f"{epochs:g} epoch{'s' * (epochs != 1)}"
 
 
 def _check_begun(own: Path, config: Config, card: Card) -> None:
