@@ -45,9 +45,10 @@ class Images:
 
 def one_after_the_other(net: Network, variables: Tree, archs: Arch, images: Images) -> None:
     data, devices = DataConfig(), mesh.data_mesh(1)
+    each = [jax.tree.map(lambda genes, i=i: genes[i], archs) for i in range(len(archs.depth))]
     batches = (normalize_images(jnp.asarray(i), data.mean, data.std) for i in images.calibration)
-    stats = calibrate_each(net, variables, archs, batches)
-    measure(net, variables["params"], stats, archs, images.test, data, devices)
+    stats = calibrate_each(net, variables, each, batches)
+    measure(net, variables["params"], stats, each, images.test, data, devices)
 
 
 def vmapped(net: Network, variables: Tree, archs: Arch, images: Images) -> None:

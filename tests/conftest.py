@@ -11,6 +11,9 @@ from ofa_jax.config import from_dict
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)
 main_runs.share_compiled()
+# The tests' own programs too: many tests build the same ones anew.
+jax.config.update("jax_compilation_cache_dir", os.environ["OFA_JAX_COMPILED"])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 MBV3 = "ofa_mbv3_d234_e346_k357_w1.0"
 MBV3_WIDE = "ofa_mbv3_d234_e346_k357_w1.2"

@@ -5,7 +5,7 @@ drawn last), so every subnet is calibrated before it is judged or deployed.
 """
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -38,46 +38,34 @@ def calibrate(
     Raises:
       ValueError: no batch at all.
     """
-    return _averaged(
-        functools.partial(batch_moments, net, variables, arch), variables["batch_stats"], batches
-    )
+    (stats,) = calibrate_each(net, variables, [arch], batches)
+    return stats
 
 
 def calibrate_each(
-    net: Network, variables: Tree, archs: Arch, batches: Iterable[jax.Array]
-) -> Tree:
-    """`calibrate` of many archs, stacked `[n, ...]`: each batch is sent and called for once."""
-    return _averaged(
-        functools.partial(batch_moments_of_each, net, variables, archs),
-        jax.tree.map(lambda stats: stats[None], variables["batch_stats"]),
-        batches,
-    )
+    net: Network, variables: Tree, archs: Sequence[Arch | None], batches: Iterable[jax.Array]
+) -> list[Tree]:
+    """`calibrate` of many archs: each batch is sent and called for once.
 
-
-def _averaged(
-    moments_of: Callable[[jax.Array], Tree], batch_stats: Tree, batches: Iterable[jax.Array]
-) -> Tree:
-    """The mean of the batches' moments where channels are active, else what is in `batch_stats`."""
-    total, images_seen, active = None, 0, None
-    for images in batches:
-        count = images.shape[0]
-        moments = moments_of(jnp.asarray(images))
-        active = moments["active"]
-        total = _add_weighted(total or _zeros(moments["stats"]), moments["stats"], count)
-        images_seen += count
-    if total is None:
+    One arch after the other by one program, whatever their number: it is compiled once, and an arch
+    costs its own price where that differs.
+    """
+    totals: list[Tree] = [None] * len(archs)
+    active: list[Tree] = []
+    seen = 0
+    for images in map(jnp.asarray, batches):
+        active = []
+        for i, arch in enumerate(archs):
+            moments = batch_moments(net, variables, arch, images)
+            totals[i] = _add_weighted(totals[i], moments["stats"], images.shape[0])
+            active.append(moments["active"])
+        seen += images.shape[0]
+    if not seen:
         raise ValueError("calibrate got no batches: expected at least one batch of images")
-    return jax.tree.map(
-        lambda on, sum_, old: jnp.where(on, sum_ / images_seen, old), active, total, batch_stats
-    )
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def batch_moments_of_each(
-    net: Network, variables: Tree, archs: Arch, images: jax.Array
-) -> dict[str, Tree]:
-    """`batch_moments` of many archs, one after the other: at its own price where that differs."""
-    return jax.lax.map(lambda arch: batch_moments(net, variables, arch, images), archs)
+    return [
+        _mean(total, seen, on, variables["batch_stats"])
+        for total, on in zip(totals, active, strict=True)
+    ]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -104,10 +92,15 @@ def _moment(moments: Tree, field: str, path: Any, _: jax.Array) -> jax.Array:
     return moments["active" if field == "active" else path[-1].key]
 
 
-def _zeros(tree: Tree) -> Tree:
-    return jax.tree.map(jnp.zeros_like, tree)
+@jax.jit
+def _add_weighted(total: Tree | None, stats: Tree, count: int) -> Tree:
+    weighted = jax.tree.map(lambda s: s * count, stats)
+    return weighted if total is None else jax.tree.map(jnp.add, total, weighted)
 
 
 @jax.jit
-def _add_weighted(total: Tree, stats: Tree, count: int) -> Tree:
-    return jax.tree.map(lambda t, s: t + s * count, total, stats)
+def _mean(total: Tree, seen: int, active: Tree, batch_stats: Tree) -> Tree:
+    """The batches' mean where channels are active, else what is in `batch_stats`."""
+    return jax.tree.map(
+        lambda on, sum_, old: jnp.where(on, sum_ / seen, old), active, total, batch_stats
+    )

@@ -24,7 +24,7 @@ from ofa_jax.subnets.evaluate import (
 )
 
 Tree = Any
-CHUNK = 20  # subnets a call: measured at one resolution, written before the next
+CHUNK = 20  # subnets measured at one resolution and written before the next
 
 
 class Measured(NamedTuple):
@@ -105,15 +105,9 @@ def measure_archs(
 ) -> list[dict[str, float]]:
     """{"top1", "loss"} of each arch, calibrated, on the images of `read_images`."""
     calibration, batches = images
-    figures = []
-    for start in range(0, len(archs), CHUNK):
-        own = list(archs[start : start + CHUNK])
-        chunk = stack([*own, *[own[-1]] * (CHUNK - len(own))])  # one shape, one program
-        batched = normalized(calibration, config.data, devices)
-        stats = calibrate_each(net, variables, chunk, batched)
-        measured = measure(net, variables["params"], stats, chunk, batches, config.data, devices)
-        figures += measured[: len(own)]
-    return figures
+    batched = normalized(calibration, config.data, devices)
+    stats = calibrate_each(net, variables, archs, batched)
+    return measure(net, variables["params"], stats, archs, batches, config.data, devices)
 
 
 def _read(path: Path, space: SearchSpace, sizes: tuple[int, ...]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
@@ -20,7 +21,7 @@ from ofa_jax.data.transforms import normalize_images
 from ofa_jax.metrics import track
 from ofa_jax.models import Network, best_compute
 from ofa_jax.search.cost import macs, params
-from ofa_jax.space import Arch, Choices, SearchSpace, stack
+from ofa_jax.space import Arch, Choices, SearchSpace
 from ofa_jax.subnets.calibrate import calibrate_each
 
 Tree = Any
@@ -78,7 +79,7 @@ def evaluate_grid(
     for resolution in config.evaluate.resolutions or sorted(ends):
         images = calibration_images(config, dataset, devices, resolution)
         corners = grid(space, choices)
-        archs = stack(list(corners.values()))
+        archs = list(corners.values())
         told = track(images, len(images), f"calibrating {len(corners)} subnets at {resolution} px")
         batches = normalized(told, config.data, devices)
         stats = calibrate_each(net, variables, archs, batches)
@@ -157,8 +158,8 @@ def evaluation_batches(
 def measure(
     net: Network,
     params: Tree,
-    batch_stats: Tree,
-    archs: Arch | None,
+    batch_stats: Sequence[Tree],
+    archs: Sequence[Arch | None],
     batches: Iterable[pipeline.Batch],
     data: DataConfig,
     devices: Mesh,
@@ -166,10 +167,10 @@ def measure(
     """{"top1", "loss"} of each calibrated subnet: share correct, mean nats.
 
     Args:
-      net: the supernet, or a subnet with `archs` None.
+      net: the supernet, or a subnet, whose arch is None.
       params: of the net.
-      batch_stats: stacked, `[n, ...]`, one for each subnet.
-      archs: stacked likewise.
+      batch_stats: of each subnet.
+      archs: likewise.
       batches: {"image", "label", "weight"}, this process's part of each.
       data: how images are normalised.
       devices: each batch is split over them.
@@ -177,11 +178,16 @@ def measure(
     Raises:
       ValueError: no image could be read.
     """
-    sums = [
-        _batch_sums(net, data, params, (batch_stats, archs), mesh.shard_batch(devices, batch))
-        for batch in batches
+    subnets = [
+        ({"params": params, "batch_stats": stats}, arch)
+        for stats, arch in zip(batch_stats, archs, strict=True)
     ]
-    correct, loss, count = np.sum(jax.device_get(sums), axis=0)
+    sums = []
+    for batch in batches:
+        placed = mesh.shard_batch(devices, batch)
+        # One after the other by one program, which is compiled once for any number of them.
+        sums.append([_batch_sums(net, data, *subnet, placed) for subnet in subnets])
+    correct, loss, count = np.sum(jax.device_get(sums), axis=0).T
     if not count.all():
         raise ValueError("no image of the split could be read")
     return [
@@ -199,28 +205,22 @@ def measure_one(
 ) -> dict[str, float]:
     """`measure` of one extracted subnet with its own variables."""
     placed = mesh.replicate(devices, variables)
-    stats = jax.tree.map(lambda stats: stats[None], placed["batch_stats"])
-    (figures,) = measure(subnet, placed["params"], stats, None, batches, data, devices)
+    params, stats = placed["params"], placed["batch_stats"]
+    (figures,) = measure(subnet, params, [stats], [None], batches, data, devices)
     return figures
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _batch_sums(
-    net: Network, data: DataConfig, params: Tree, subnets: tuple[Tree, Arch | None], batch: Any
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Images correct, the sum of their losses and their number, `[n]` of each."""
+    net: Network, data: DataConfig, variables: Tree, arch: Arch | None, batch: Any
+) -> jax.Array:
+    """Images correct, the sum of their losses and their number, `[3]`."""
     images = normalize_images(batch["image"], data.mean, data.std)
     weight = batch["weight"]
-
-    def of_subnet(subnet: tuple[Tree, Arch | None]) -> tuple[jax.Array, jax.Array, jax.Array]:
-        batch_stats, arch = subnet
-        logits: Any = net.apply({"params": params, "batch_stats": batch_stats}, images, arch)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
-        correct = logits.argmax(-1) == batch["label"]
-        return (correct * weight).sum(), (losses * weight).sum(), weight.sum()
-
-    # One after the other, not vmapped: a branch that is drawn for one is not computed for all.
-    return jax.lax.map(of_subnet, subnets)
+    logits: Any = net.apply(variables, images, arch)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
+    correct = logits.argmax(-1) == batch["label"]
+    return jnp.stack([(correct * weight).sum(), (losses * weight).sum(), weight.sum()])
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -125,8 +125,7 @@ def _prepare(config: Config, workdir: Path) -> Run:
     dataset = load_dataset(config.data)
     space, net, variables = checkpoint.load_supernet(workdir / "supernet")
     devices = mesh.data_mesh(config.parallel.devices)
-    # Hundreds of subnets: here branches earn what they take to compile.
-    net = net.clone(compute=best_compute("auto", mesh.platform(devices)))
+    net = net.clone(compute=best_compute(config.train.compute, mesh.platform(devices)))
     directory = workdir / "search"
     processes.from_first(lambda: directory.mkdir(parents=True, exist_ok=True))
     cost = cost_function(config, space, directory)
