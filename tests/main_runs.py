@@ -15,7 +15,7 @@ from ofa_jax.config import DataConfig
 from ofa_jax.data.sources import load_dataset
 
 REPOSITORY = Path(__file__).parents[1]
-SMOKE = "--config=configs/smoke.py"
+SMOKE, SMALL = "--config=configs/smoke.py", "--config=tests/small_run.py"
 
 
 def share_compiled():

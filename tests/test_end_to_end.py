@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 import stand_in
-from main_runs import SMOKE, run, start, wait_for, write_digits
+from main_runs import SMALL, SMOKE, run, start, wait_for, write_digits
 from random_nets import identical
 
 import ofa_jax
@@ -145,7 +145,7 @@ def test_a_dataset_of_tfds_that_nobody_knew(tmp_path):
     load_dataset(DataConfig(name="stand_in", data_dir=str(tmp_path), held_out=9))
     stop()
     code, out, error = run(
-        "--config=configs/smoke.py",
+        SMALL,
         f"--workdir={tmp_path / 'run'}",
         "--config.data.name=stand_in",
         f"--config.data.data_dir={tmp_path}",
@@ -153,6 +153,7 @@ def test_a_dataset_of_tfds_that_nobody_knew(tmp_path):
         "--config.data.held_out=9",
         "--config.data.workers=2",
         "--config.curriculum=('full',)",
+        "--config.phases.full.epochs=4.0",
         "--mode=train",
     )
     assert code == 0, error
@@ -301,7 +302,7 @@ def test_fine_tuning_goes_on_where_it_was_killed(smoke):
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     code, _, error = run(
-        "--config=configs/smoke.py",
+        SMALL,
         f"--workdir={tmp_path}",
         "--config.phases.full.lr=1e30",
         "--config.train.checkpoint_steps=1",
@@ -419,8 +420,9 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_used(smoke, tmp_path):
 
 def test_sigterm_saves_and_a_second_run_is_kept_out(tmp_path):
     flags = (
-        SMOKE, f"--workdir={tmp_path}", "--mode=train", "--config.train.checkpoint_steps=1000",
+        SMALL, f"--workdir={tmp_path}", "--mode=train", "--config.train.checkpoint_steps=9999",
         "--config.train.dtype=bfloat16", "--config.train.ema=0.9",
+        "--config.phases.full.epochs=100.0",
     )  # fmt: skip
     process = start(*flags)
     wait_for(process, tmp_path / "metrics.jsonl", lines=3)
@@ -436,7 +438,7 @@ def test_sigterm_saves_and_a_second_run_is_kept_out(tmp_path):
     out = ""
     while "resumed" not in out:
         out = process.stdout.readline()
-    assert f"resumed phase {stopped[1]!r} at step {stopped[2]} of 171" in out
+    assert f"resumed phase {stopped[1]!r} at step {stopped[2]} of 1919" in out
     process.kill()
     process.communicate()
 
@@ -483,6 +485,7 @@ def test_a_full_disk_stops_the_run_and_the_last_checkpoint_is_whole(small_disk):
 def test_a_resnet_through_its_width_phases(tmp_path):
     """configs/digits_resnet.py, cut short: elastic width is trained, evaluated and extracted."""
     short = [f"--config.phases.{p}.epochs=1" for p in ("depth", "expand", "width1", "width2")]
+    short.append("--config.train.compute=masks")  # compiles faster than branches
     config = "--config=configs/digits_resnet.py"
     workdir = f"--workdir={tmp_path / 'run'}"
     code, out, error = run(config, workdir, "--mode=train", *short)

@@ -26,7 +26,7 @@ ALLOWED = {
     "workdir": {"config", "checkpoint", "processes"},
     "subnets": {"space", "spaces", "elastic", "models", "search", "data", "config", "checkpoint",
                 "mesh", "metrics", "plain", "processes"},
-    "report": {"space", "spaces", "config", "subnets", "metrics"},
+    "report": {"space", "spaces", "config", "checkpoint", "subnets", "metrics"},
     "train": {"space", "spaces", "models", "search", "subnets", "data", "config", "checkpoint",
               "mesh", "metrics", "processes", "report", "workdir"},
     "deploy": {"space", "spaces", "conv", "models", "subnets", "data", "config", "checkpoint",

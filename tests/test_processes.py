@@ -9,19 +9,14 @@ import sys
 
 import jax
 import pytest
-from main_runs import REPOSITORY, SMOKE, finish, run, start, wait_for
+from main_runs import REPOSITORY, SMALL, finish, run, start, wait_for
 from random_nets import identical
 
 import ofa_jax
 from ofa_jax import processes
 
-# Two phases: the teacher, and everything elastic from sorted widths on. 38 steps.
-SHORT = (
-    "--mode=train",
-    "--config.curriculum=('full','expand2')",
-    "--config.phases.full.epochs=1.0",
-    "--config.phases.full.warmup_epochs=0.0",
-)
+# The teacher, long enough to be disturbed in, and everything elastic from sorted widths on.
+TRAIN = (SMALL, "--mode=train", "--config.phases.full.epochs=10.0")
 
 
 @pytest.fixture
@@ -30,9 +25,9 @@ def start_pair():
     started = []
 
     def start_both(workdir, *flags, second=()):
-        run = (SMOKE, f"--workdir={workdir}", f"--coordinator=localhost:{free_port()}")
+        run = (*TRAIN, f"--workdir={workdir}", f"--coordinator=localhost:{free_port()}")
         pair = [
-            start(*run, "--processes=2", f"--process={i}", *SHORT, *flags, *(second if i else ()))
+            start(*run, "--processes=2", f"--process={i}", *flags, *(second if i else ()))
             for i in range(2)
         ]
         started.extend(pair)
@@ -52,7 +47,7 @@ def free_port():
 
 def test_two_processes_train_what_two_devices_do_whatever_happens_to_them(tmp_path, start_pair):
     """Stopped, killed and hung, each time restarted: the same bits as one undisturbed process."""
-    code, out, error = run(SMOKE, f"--workdir={tmp_path / 'one'}", *SHORT, JAX_NUM_CPU_DEVICES="2")
+    code, out, error = run(*TRAIN, f"--workdir={tmp_path / 'one'}", JAX_NUM_CPU_DEVICES="2")
     assert code == 0, error
 
     workdir = tmp_path / "two"
@@ -72,7 +67,7 @@ def test_two_processes_train_what_two_devices_do_whatever_happens_to_them(tmp_pa
     wait_for(first, workdir / "metrics.jsonl", lines=int(stopped[0][1]) + 3)
     second.kill()
     code, out, error = finish(first)
-    assert f"resumed phase 'full' at step {stopped[0][1]} of 38" in out
+    assert f"resumed phase 'full' at step {stopped[0][1]} of 209" in out
     assert code == processes.LOST, error
     assert "process 0 of 2: error: a process was lost, or the network: " in error
 

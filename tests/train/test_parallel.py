@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_run
 from random_nets import QUICKLY, identical, largest_difference, random_variables
 
-from configs import smoke
 from ofa_jax import checkpoint, mesh
 from ofa_jax.config import ParallelConfig, from_dict
 from ofa_jax.data.transforms import normalize_images
@@ -20,8 +20,8 @@ BATCH = 16
 
 
 def config(train=(), **parallel):
-    """The last phase of configs/smoke.py: everything is elastic, two subnets a part."""
-    values = smoke.get_config().to_dict()
+    """The last phase of the small run: everything is elastic, two subnets a part."""
+    values = small_run.get_config().to_dict()
     values["train"].update(train, weight_decay=0.01)
     values["space"]["dropout"] = 0.0  # parts have dropout of their own
     values["parallel"].update(devices=1)
@@ -198,7 +198,7 @@ def test_subnets_are_own_or_the_same():
     for subnets, different in (("own", 6), ("same", 1)):
         two = setting(devices=2, subnets=subnets)
         archs, keys = draw_parts(two.space, two.config, two.phase, key, 2, 6)
-        assert archs.kernel.shape == (6, 2, 6)
+        assert archs.kernel.shape == (6, 2, 2)  # of two blocks
         assert len({tuple(np.ravel(a)) for a in np.asarray(archs.kernel)}) == different
         assert len({tuple(np.ravel(k)) for k in np.asarray(jax.random.key_data(keys))}) == 6
 

@@ -6,13 +6,22 @@ import numpy as np
 import pytest
 from random_nets import QUICKLY, identical, inside, largest_difference, random_variables
 
+from configs import smoke
 from ofa_jax import mesh
 from ofa_jax.config import from_dict
 from ofa_jax.models import build_supernet
 from ofa_jax.train.phases import phase_data
 from ofa_jax.train.step import decayed, init_state, jit_step, optimizer, train_step
 
-FULL = {"kernels": (7,), "expands": (6,), "depths": (3,), "distill": 0.0}
+# Two stages of up to two blocks, the second with squeeze-and-excite: little to compile.
+SPACE = {"depths": (1, 2), "stages": smoke.STAGES}
+FULL = {"kernels": (7,), "expands": (6,), "depths": (2,), "distill": 0.0}
+
+
+@pytest.fixture
+def small():
+    return from_dict({"curriculum": ("full",), "phases": {"full": FULL}, "space": SPACE}
+                     ).search_space(10)  # fmt: skip
 
 
 def config(loss="soft", source="teacher", **elastic):
@@ -22,15 +31,15 @@ def config(loss="soft", source="teacher", **elastic):
             "phases": phases,
             "curriculum": ("full", "elastic"),
             "distill": {"loss": loss, "source": source},
-            "space": {"dropout": 0.0},
+            "space": {"dropout": 0.0, **SPACE},
         }
     )
 
 
-def setup(config, tiny, phase="elastic", devices=1):
+def setup(config, small, phase="elastic", devices=1):
     net, variables = random_variables(config.search_space(10))
-    _, teacher = random_variables(tiny, seed=1)
-    data = phase_data(config.phases[phase], tiny, 0, 100, 10)
+    _, teacher = random_variables(small, seed=1)
+    data = phase_data(config.phases[phase], small, 0, 100, 10)
     rng = np.random.default_rng(0)
     batch = {
         "image": rng.integers(0, 256, (16, 16, 16, 3), np.uint8),
@@ -42,8 +51,8 @@ def setup(config, tiny, phase="elastic", devices=1):
     return step, init_state(config, devices, variables, 0), teacher, data, batch
 
 
-def test_the_teacher_is_bit_identical_after_a_step(tiny):
-    step, state, teacher, data, batch = setup(config(subnets=2), tiny)
+def test_the_teacher_is_bit_identical_after_a_step(small):
+    step, state, teacher, data, batch = setup(config(subnets=2), small)
     before = jax.tree.map(np.array, teacher)
     new, _ = step(state, teacher, data, batch)
     assert identical(teacher, before)
@@ -51,8 +60,8 @@ def test_the_teacher_is_bit_identical_after_a_step(tiny):
     assert int(new.step) == 1
 
 
-def test_a_step_moves_nothing_between_host_and_device(tiny):
-    step, state, teacher, data, batch = setup(config(), tiny)
+def test_a_step_moves_nothing_between_host_and_device(small):
+    step, state, teacher, data, batch = setup(config(), small)
     devices = mesh.data_mesh(1)
     placed = [mesh.replicate(devices, tree) for tree in (teacher, data)]
     batch_on_device = mesh.shard_batch(devices, batch)
@@ -63,13 +72,13 @@ def test_a_step_moves_nothing_between_host_and_device(tiny):
             program(state, *placed, batch)
 
 
-def test_a_step_of_branches_is_one_of_masks_and_both_donate_their_state(tiny):
+def test_a_step_of_branches_is_one_of_masks_and_both_donate_their_state(small):
     """A step holds its state once, not before and after: no buffer of it is copied."""
     cfg, devices, results = config(subnets=2), mesh.data_mesh(1), {}
-    _, _, teacher, data, batch = setup(cfg, tiny)
+    _, _, teacher, data, batch = setup(cfg, small)
     given = (mesh.replicate(devices, teacher), mesh.replicate(devices, data))
     for compute in ("masks", "branches"):
-        net, variables = random_variables(tiny)
+        net, variables = random_variables(small)
         state = init_state(cfg, devices, variables, 0)
         jitted = jit_step(net.clone(compute=compute), cfg, 2, devices, state)
         images = mesh.shard_batch(devices, batch)
@@ -84,13 +93,13 @@ def test_a_step_of_branches_is_one_of_masks_and_both_donate_their_state(tiny):
     assert largest_difference(branched.batch_stats, masked.batch_stats) < 1e-5
 
 
-def test_the_step_is_the_sum_over_its_subnets(tiny):
+def test_the_step_is_the_sum_over_its_subnets(small):
     """Two subnets a step: gradients add up, as one-subnet gradients of the same archs do."""
-    both = config(subnets=2, expands=(6,), kernels=(7,), depths=(3,))
-    one = config(subnets=1, expands=(6,), kernels=(7,), depths=(3,))
-    step, state, teacher, data, batch = setup(both, tiny)  # only the largest is open: same arch
+    both = config(subnets=2, expands=(6,), kernels=(7,), depths=(2,))
+    one = config(subnets=1, expands=(6,), kernels=(7,), depths=(2,))
+    step, state, teacher, data, batch = setup(both, small)  # only the largest is open: same arch
     _, two_metrics = step(state, teacher, data, batch)
-    step, state, teacher, data, batch = setup(one, tiny)
+    step, state, teacher, data, batch = setup(one, small)
     _, one_metrics = step(state, teacher, data, batch)
     np.testing.assert_allclose(
         two_metrics["gradient_norm"], 2 * one_metrics["gradient_norm"], rtol=1e-4
@@ -98,12 +107,12 @@ def test_the_step_is_the_sum_over_its_subnets(tiny):
     np.testing.assert_allclose(two_metrics["loss"], one_metrics["loss"], rtol=1e-5)
 
 
-def test_weights_outside_the_arch_only_decay(tiny):
+def test_weights_outside_the_arch_only_decay(small):
     """They still take weight decay and momentum, as in the reference."""
     cfg = config(kernels=(3,), expands=(3,), depths=(1,))
-    step, state, teacher, data, batch = setup(cfg, tiny)
+    step, state, teacher, data, batch = setup(cfg, small)
     new, metrics = step(state, teacher, data, batch)
-    used = inside(tiny, tiny.smallest(), state.params)
+    used = inside(small, small.smallest(), state.params)
     decays = decayed(state.params)
     rate, decay = metrics["learning_rate"], cfg.train.weight_decay
     factor = 1 - rate * decay * 1.9  # first Nesterov step: (1 + momentum) times the gradient
@@ -114,8 +123,8 @@ def test_weights_outside_the_arch_only_decay(tiny):
         np.testing.assert_allclose(np.asarray(fresh)[~u], expected[~u], rtol=1e-6)
 
 
-def test_decay_spares_batch_norm_and_biases(tiny):
-    _, variables = random_variables(tiny)
+def test_decay_spares_batch_norm_and_biases(small):
+    _, variables = random_variables(small)
     decays = decayed(variables["params"])
     block = decays["stage2_block1"]
     assert block["depth_conv"]["conv"] == {
@@ -146,8 +155,8 @@ def test_the_optimiser_is_pytorchs_sgd():
 
 
 @pytest.mark.parametrize("loss", ["soft", "mse", "alpha"])
-def test_distillation_is_a_choice_of_the_config(tiny, loss):
-    step, state, teacher, data, batch = setup(config(loss=loss), tiny)
+def test_distillation_is_a_choice_of_the_config(small, loss):
+    step, state, teacher, data, batch = setup(config(loss=loss), small)
     _, taught = step(state, teacher, data, batch)
     _, alone = step(state, teacher, data._replace(distill=jnp.float32(0)), batch)
     _, half = step(state, teacher, data._replace(distill=jnp.float32(0.5)), batch)
@@ -157,9 +166,9 @@ def test_distillation_is_a_choice_of_the_config(tiny, loss):
     )
 
 
-def test_the_steps_own_largest_net_can_teach(tiny):
-    cfg = config(source="largest", expands=(6,), kernels=(7,), depths=(3,))
-    step, state, teacher, data, batch = setup(cfg, tiny)
+def test_the_steps_own_largest_net_can_teach(small):
+    cfg = config(source="largest", expands=(6,), kernels=(7,), depths=(2,))
+    step, state, teacher, data, batch = setup(cfg, small)
     _, itself = step(state, teacher, data, batch)
     _, alone = step(state, teacher, data._replace(distill=jnp.float32(0)), batch)
     # The largest net distilled from itself: the loss has the term, the gradient does not.
@@ -170,18 +179,19 @@ def test_the_steps_own_largest_net_can_teach(tiny):
     np.testing.assert_array_equal(same["loss"], itself["loss"])  # the frozen teacher has no say
 
 
-def test_all_phases_share_one_compilation(tiny):
+def test_all_phases_share_one_compilation(small):
     cfg = from_dict(
         {
             "phases": {
                 "full": FULL,
-                "kernel": {"expands": (6,), "depths": (3,), "lr": 0.5, "warmup_epochs": 1},
+                "kernel": {"expands": (6,), "depths": (2,), "lr": 0.5, "warmup_epochs": 1},
                 "all": {"distill": 0.5},
             },
             "curriculum": ("full", "kernel", "all"),
+            "space": SPACE,
         }
     )
-    _, state, teacher, _, batch = setup(cfg, tiny, "full")
+    _, state, teacher, _, batch = setup(cfg, small, "full")
     traces = []
 
     @jax.jit
@@ -192,7 +202,7 @@ def test_all_phases_share_one_compilation(tiny):
         )
 
     for name in cfg.curriculum:
-        data = phase_data(cfg.phases[name], tiny, 0, 100, 10)
+        data = phase_data(cfg.phases[name], small, 0, 100, 10)
         state, metrics = step(state, teacher, data, batch)
         assert np.isfinite(metrics["loss"])
     assert len(traces) == 1
