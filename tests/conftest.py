@@ -19,7 +19,6 @@ MBV3 = "ofa_mbv3_d234_e346_k357_w1.0"
 MBV3_WIDE = "ofa_mbv3_d234_e346_k357_w1.2"
 PROXYLESS = "ofa_proxyless_d234_e346_k357_w1.3"
 RESNET = "ofa_resnet50"
-THOROUGH = "OFA_JAX_THOROUGH" in os.environ  # all that was asked for, of what takes long
 TINY = "ofa_tiny_d123_e346_k357"
 
 
@@ -35,10 +34,9 @@ def deep_and_tiny(request):
     return named(request.param)
 
 
-@pytest.fixture(params=[MBV3, *((MBV3_WIDE, PROXYLESS, RESNET) if THOROUGH else ()),
-                        "small ResNet", TINY])  # fmt: skip
-def spaces_in_time(request):
-    """As `deep_and_tiny`; every space where OFA_JAX_THOROUGH is set, two minutes each."""
+@pytest.fixture(params=[MBV3, MBV3_WIDE, PROXYLESS, RESNET, "small ResNet", TINY])
+def every_space(request):
+    """The spaces of `space`, and a small ResNet."""
     return named(request.param)
 
 

@@ -9,11 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import THOROUGH
-from main_runs import REPOSITORY
+from main_runs import REPOSITORY, compiled_environment
 
 NAMES = ("quickstart", "your_data")
-RUN = NAMES if THOROUGH else NAMES[:1]  # three minutes each
 LARGEST = 400_000  # bytes of a committed notebook
 
 
@@ -57,8 +55,7 @@ def execute(name, directory):
         **os.environ,
         **own,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "JAX_COMPILATION_CACHE_DIR": os.environ["OFA_JAX_COMPILED"],
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        **compiled_environment(),
     }
     done = subprocess.run(
         [sys.executable, "-m", "nbconvert", "--to=notebook", "--execute", "--inplace", str(path)],
@@ -73,10 +70,10 @@ def execute(name, directory):
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-    return {name: execute(name, tmp_path_factory.mktemp(name)) for name in RUN}
+    return {name: execute(name, tmp_path_factory.mktemp(name)) for name in NAMES}
 
 
-@pytest.mark.parametrize("name", RUN)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_cell_runs_and_warns_of_nothing(executed, name):
     for cell in code_cells(executed[name]):
         error = streams(cell, "stderr")
@@ -99,12 +96,11 @@ def test_the_quickstart_tells_what_it_says(executed):
     assert len(pictures(notebook)) == 4
 
 
-@pytest.mark.skipif(not THOROUGH, reason="three minutes: OFA_JAX_THOROUGH=1 runs it")
 def test_your_data_keeps_the_budget(executed):
     notebook = executed["your_data"]
     assert "photos: 10 classes" in told(notebook, "train")
     assert "within the budget: True" in told(notebook, "budget")
-    assert re.search("mine-finetuned: held-out top-1 .* after 1 epochs", told(notebook, "finetune"))
+    assert re.search("mine-finetuned: held-out top-1 .* after 1 epoch;", told(notebook, "finetune"))
     assert "model.tflite" in told(notebook, "export")
     timed = {line.split()[0] for line in told(notebook, "benchmark").splitlines()}
     assert timed >= {"JAX", "LiteRT"}
@@ -121,10 +117,7 @@ def test_committed_with_the_outputs_of_one_run(executed, name):
     cells = code_cells(read(path))
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     assert all(cell["metadata"].keys() <= {"tags"} for cell in cells)
-    if name in RUN:
-        assert [kinds(cell) for cell in cells] == [
-            kinds(cell) for cell in code_cells(executed[name])
-        ]
+    assert [kinds(cell) for cell in cells] == [kinds(cell) for cell in code_cells(executed[name])]
     for cell in cells:
         written = json.dumps(cell["outputs"])
         assert not re.search("site-packages|/root/|/home/|/work/|Traceback|Warning", written)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import jax
 import pytest
-from conftest import THOROUGH
 from main_runs import compiled_environment, write_digits
 from random_nets import random_images
 
@@ -26,7 +25,7 @@ ELSEWHERE = {
     "benchmarks.": "tests/test_benchmarks.py",
     "ofa_jax.interop": "needs published weights: tests/interop/test_main.py",
 }
-# configs/digits.py as it is, but for how long it trains.
+# configs/digits.py as it is, but for how long it takes.
 QUICK = """
 import importlib.util
 spec = importlib.util.spec_from_file_location("digits", {path!r})
@@ -36,7 +35,8 @@ def get_config():
     config = digits.get_config()
     config.curriculum = ("full", "expand2")
     config.phases.full.epochs = config.phases.expand2.epochs = 1.0
-    config.phases.expand2.subnets = 1  # one program to compile
+    config.phases.expand2.subnets = 1  # one program to compile, and masks compile faster
+    config.train.compute = "masks"
     config.search.update(archs=20, generations=20, random_archs=4, winners=1, least_tau=-1.0)
     config.finetune.epochs = 1.0
     return config
@@ -68,7 +68,6 @@ def home(tmp_path_factory):
     return directory
 
 
-@pytest.mark.skipif(not THOROUGH, reason="six minutes: OFA_JAX_THOROUGH=1 runs it")
 def test_the_commands_run(home):
     for text in run_here("bash"):
         command = re.sub(r"^pip install -e \S+( && |\n)", "", text, flags=re.MULTILINE)

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import MBV3, MBV3_WIDE, PROXYLESS, RESNET, THOROUGH, TINY
-from random_nets import random_variables
+from conftest import MBV3, MBV3_WIDE, PROXYLESS, RESNET, TINY
+from random_nets import QUICKLY, random_variables
 
 import ofa_jax
 from ofa_jax.config import DataConfig
@@ -52,19 +52,24 @@ def subnets(name, count, classes=10):
         yield ofa_jax.extract(space, variables, space.sample(key))
 
 
+def logits_of(subnet, variables, images):
+    apply = jax.jit(subnet.apply, compiler_options=QUICKLY)
+    return np.asarray(apply(variables, images))
+
+
 def difference(logits, wanted):
     return np.abs(np.asarray(logits) - wanted).max() / np.abs(wanted).max()
 
 
 @pytest.mark.parametrize(
     ("name", "count", "resolution"),
-    [(TINY, 10 if THOROUGH else 3, 16), *((n, 5 if THOROUGH else 1, 224) for n in PUBLISHED)],
+    [(TINY, 10, 16), *((name, 5, 224) for name in PUBLISHED)],
 )
 def test_every_format_is_the_subnet(name, count, resolution, tmp_path):
     pixels = real_pixels(resolution)
     images = normalized(pixels)
     for subnet, variables in subnets(name, count):
-        wanted = np.asarray(jax.jit(subnet.apply)(variables, images))
+        wanted = logits_of(subnet, variables, images)
         graph = graph_lib.fold(subnet, variables)
         for form, module in WRITERS.items():
             path = tmp_path / f"net.{form}"
@@ -80,7 +85,7 @@ def test_odd_sizes_and_pixels(name, form, tmp_path):
     """97 px: every halving meets an odd row; the file normalises uint8 pixels itself."""
     ((subnet, variables),) = subnets(name, 1)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 97, 97, 3), np.uint8)
-    wanted = np.asarray(jax.jit(subnet.apply)(variables, normalized(pixels)))
+    wanted = logits_of(subnet, variables, normalized(pixels))
     graph = graph_lib.with_normalization(graph_lib.fold(subnet, variables), MEAN, STD)
     WRITERS[form].write(graph, 97, tmp_path / "net")
     assert difference(WRITERS[form].load(tmp_path / "net")(pixels), wanted) < 1e-4
@@ -91,7 +96,7 @@ def test_a_folded_subnet_is_the_subnet(space):
     subnet, own = ofa_jax.extract(space, variables, space.sample(jax.random.key(1)))
     images = jax.random.normal(jax.random.key(0), (2, 64, 64, 3))
     graph = graph_lib.fold(subnet, own)
-    wanted = np.asarray(jax.jit(subnet.apply)(own, images))
+    wanted = logits_of(subnet, own, images)
     run = jax.jit(lambda images: graph_lib.run(graph, images))
     assert difference(run(images), wanted) < 1e-5
     # No batch norm is left: a layer for every convolution, activations inside.
@@ -130,5 +135,5 @@ np.save("logits.npy", jax.jit(network.call)(np.load("images.npy")))
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
-    wanted = np.asarray(jax.jit(subnet.apply)(variables, images))
+    wanted = logits_of(subnet, variables, images)
     assert difference(np.load(tmp_path / "logits.npy"), wanted) < 1e-4
