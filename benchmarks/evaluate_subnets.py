@@ -23,7 +23,7 @@ from ofa_jax.data.transforms import normalize_images
 from ofa_jax.models import Network, best_compute, build_supernet
 from ofa_jax.space import Arch
 from ofa_jax.spaces import get_space
-from ofa_jax.subnets.calibrate import batch_moments, calibrate_each
+from ofa_jax.subnets.calibrate import batch_moments, calibrate_each, group
 from ofa_jax.subnets.evaluate import measure
 
 Tree = Any
@@ -45,10 +45,10 @@ class Images:
 
 def one_after_the_other(net: Network, variables: Tree, archs: Arch, images: Images) -> None:
     data, devices = DataConfig(), mesh.data_mesh(1)
-    each = [jax.tree.map(lambda genes, i=i: genes[i], archs) for i in range(len(archs.depth))]
+    own = group([jax.tree.map(lambda genes, i=i: genes[i], archs) for i in range(len(archs.depth))])
     batches = (normalize_images(jnp.asarray(i), data.mean, data.std) for i in images.calibration)
-    stats = calibrate_each(net, variables, each, batches)
-    measure(net, variables["params"], stats, each, images.test, data, devices)
+    stats = calibrate_each(net, variables, own, batches)
+    measure(net, variables["params"], stats, own, images.test, data, devices)
 
 
 def vmapped(net: Network, variables: Tree, archs: Arch, images: Images) -> None:

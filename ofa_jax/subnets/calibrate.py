@@ -5,16 +5,18 @@ drawn last), so every subnet is calibrated before it is judged or deployed.
 """
 
 import functools
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ofa_jax.models import Network
-from ofa_jax.space import Arch
+from ofa_jax.space import Arch, stack
 
 Tree = Any
+GROUP = 20
 
 
 def calibrate(
@@ -38,34 +40,79 @@ def calibrate(
     Raises:
       ValueError: no batch at all.
     """
-    (stats,) = calibrate_each(net, variables, [arch], batches)
-    return stats
+    if arch is None:
+        moments_of = functools.partial(batch_moments, net, variables, None)
+        return _averaged(moments_of, variables["batch_stats"], batches)
+    return _first(calibrate_each(net, variables, group([arch]), batches))
+
+
+class Group(NamedTuple):
+    """Archs that one call goes through, one after the other: stacked `[GROUP, ...]`, and how many.
+
+    Always so many rows, of which the first `number` are taken: one program for any number of archs.
+    What all archs have in common, such as the first convolution, is computed once for a group.
+    """
+
+    archs: Arch
+    number: np.int32
+
+
+def group(archs: Sequence[Arch]) -> Group:
+    """At most GROUP archs as a group."""
+    return Group(stack([*archs, *[archs[-1]] * (GROUP - len(archs))]), np.int32(len(archs)))
+
+
+def of_each(function: Callable[..., Tree], group: Group, empty: Tree, *stacked: Tree) -> Tree:
+    """`function(arch, *rows)` of each arch of a group, in the rows of `empty`; inside `jit`."""
+
+    def add(row: jax.Array, found: Tree) -> Tree:
+        own = jax.tree.map(lambda leaf: leaf[row], (group.archs, *stacked))
+        return jax.tree.map(lambda rows, one: rows.at[row].set(one), found, function(*own))
+
+    return jax.lax.fori_loop(0, group.number, add, empty)
 
 
 def calibrate_each(
-    net: Network, variables: Tree, archs: Sequence[Arch | None], batches: Iterable[jax.Array]
-) -> list[Tree]:
-    """`calibrate` of many archs: each batch is sent and called for once.
+    net: Network, variables: Tree, archs: Group, batches: Iterable[jax.Array]
+) -> Tree:
+    """`calibrate` of a group, stacked `[GROUP, ...]`: each batch is sent and called for once."""
+    return _averaged(
+        functools.partial(batch_moments_of_each, net, variables, archs),
+        variables["batch_stats"],
+        batches,
+    )
 
-    One arch after the other by one program, whatever their number: it is compiled once, and an arch
-    costs its own price where that differs.
-    """
-    totals: list[Tree] = [None] * len(archs)
-    active: list[Tree] = []
-    seen = 0
+
+def _averaged(
+    moments_of: Callable[[jax.Array], Tree], batch_stats: Tree, batches: Iterable[jax.Array]
+) -> Tree:
+    """The mean of the batches' moments where channels are active, else what is in `batch_stats`."""
+    total, seen, active = None, 0, None
     for images in map(jnp.asarray, batches):
-        active = []
-        for i, arch in enumerate(archs):
-            moments = batch_moments(net, variables, arch, images)
-            totals[i] = _add_weighted(totals[i], moments["stats"], images.shape[0])
-            active.append(moments["active"])
+        moments = moments_of(images)
+        active = moments["active"]
+        total = _add_weighted(total, moments["stats"], images.shape[0])
         seen += images.shape[0]
-    if not seen:
+    if total is None:
         raise ValueError("calibrate got no batches: expected at least one batch of images")
-    return [
-        _mean(total, seen, on, variables["batch_stats"])
-        for total, on in zip(totals, active, strict=True)
-    ]
+    return _mean(total, seen, active, batch_stats)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def batch_moments_of_each(
+    net: Network, variables: Tree, archs: Group, images: jax.Array
+) -> dict[str, Tree]:
+    """`batch_moments` of a group, stacked."""
+
+    def empty(dtype: Any) -> Tree:
+        return jax.tree.map(
+            lambda stats: jnp.zeros((GROUP, *stats.shape), dtype), variables["batch_stats"]
+        )
+
+    def moments(arch: Arch) -> dict[str, Tree]:
+        return batch_moments(net, variables, arch, images)
+
+    return of_each(moments, archs, {"stats": empty(jnp.float32), "active": empty(bool)})
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -104,3 +151,8 @@ def _mean(total: Tree, seen: int, active: Tree, batch_stats: Tree) -> Tree:
     return jax.tree.map(
         lambda on, sum_, old: jnp.where(on, sum_ / seen, old), active, total, batch_stats
     )
+
+
+@jax.jit
+def _first(stacked: Tree) -> Tree:
+    return jax.tree.map(lambda rows: rows[0], stacked)

@@ -15,7 +15,7 @@ from ofa_jax.data.sources import Dataset
 from ofa_jax.metrics import track
 from ofa_jax.models import Network
 from ofa_jax.space import Arch, SearchSpace, stack
-from ofa_jax.subnets.calibrate import calibrate_each
+from ofa_jax.subnets.calibrate import GROUP, calibrate_each, group
 from ofa_jax.subnets.evaluate import (
     calibration_images,
     evaluation_batches,
@@ -24,7 +24,6 @@ from ofa_jax.subnets.evaluate import (
 )
 
 Tree = Any
-CHUNK = 20  # subnets measured at one resolution and written before the next
 
 
 class Measured(NamedTuple):
@@ -41,7 +40,7 @@ def collect(
     """Measures `config.search.archs` random subnets on the held-out split, each calibrated.
 
     They are spread evenly over the resolutions; the smallest and the largest net are among them.
-    Every chunk is appended to `path` as it is done, so that an interrupted run goes on there.
+    Every group is appended to `path` as it is done, so that an interrupted run goes on there.
     """
     sizes = search_resolutions(config)
     found = processes.from_first(lambda: _read(path, net.space, sizes))
@@ -85,8 +84,8 @@ def _chunks(missing: list[int], resolutions: int) -> Iterator[list[int]]:
     """The indices in chunks of one resolution each, those of a resolution one after the other."""
     for position in range(resolutions):
         own = [i for i in missing if i % resolutions == position]
-        for start in range(0, len(own), CHUNK):
-            yield own[start : start + CHUNK]
+        for start in range(0, len(own), GROUP):
+            yield own[start : start + GROUP]
 
 
 def read_images(config: Config, dataset: Dataset, devices: Mesh, size: int) -> tuple[Any, Any]:
@@ -105,9 +104,13 @@ def measure_archs(
 ) -> list[dict[str, float]]:
     """{"top1", "loss"} of each arch, calibrated, on the images of `read_images`."""
     calibration, batches = images
-    batched = normalized(calibration, config.data, devices)
-    stats = calibrate_each(net, variables, archs, batched)
-    return measure(net, variables["params"], stats, archs, batches, config.data, devices)
+    figures = []
+    for start in range(0, len(archs), GROUP):
+        own = group(archs[start : start + GROUP])
+        batched = normalized(calibration, config.data, devices)
+        stats = calibrate_each(net, variables, own, batched)
+        figures += measure(net, variables["params"], stats, own, batches, config.data, devices)
+    return figures
 
 
 def _read(path: Path, space: SearchSpace, sizes: tuple[int, ...]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from ofa_jax.metrics import track
 from ofa_jax.models import Network, best_compute
 from ofa_jax.search.cost import macs, params
 from ofa_jax.space import Arch, Choices, SearchSpace
-from ofa_jax.subnets.calibrate import calibrate_each
+from ofa_jax.subnets.calibrate import GROUP, Group, calibrate_each, group, of_each
 
 Tree = Any
 Row = dict[str, Any]
@@ -79,7 +79,7 @@ def evaluate_grid(
     for resolution in config.evaluate.resolutions or sorted(ends):
         images = calibration_images(config, dataset, devices, resolution)
         corners = grid(space, choices)
-        archs = list(corners.values())
+        archs = group(list(corners.values()))
         told = track(images, len(images), f"calibrating {len(corners)} subnets at {resolution} px")
         batches = normalized(told, config.data, devices)
         stats = calibrate_each(net, variables, archs, batches)
@@ -158,19 +158,19 @@ def evaluation_batches(
 def measure(
     net: Network,
     params: Tree,
-    batch_stats: Sequence[Tree],
-    archs: Sequence[Arch | None],
+    batch_stats: Tree,
+    archs: Group,
     batches: Iterable[pipeline.Batch],
     data: DataConfig,
     devices: Mesh,
 ) -> list[dict[str, float]]:
-    """{"top1", "loss"} of each calibrated subnet: share correct, mean nats.
+    """{"top1", "loss"} of each calibrated subnet of a group: share correct, mean nats.
 
     Args:
-      net: the supernet, or a subnet, whose arch is None.
+      net: the supernet.
       params: of the net.
-      batch_stats: of each subnet.
-      archs: likewise.
+      batch_stats: of each subnet, stacked, as `calibrate_each` gives them.
+      archs: of the subnets.
       batches: {"image", "label", "weight"}, this process's part of each.
       data: how images are normalised.
       devices: each batch is split over them.
@@ -178,22 +178,11 @@ def measure(
     Raises:
       ValueError: no image could be read.
     """
-    subnets = [
-        ({"params": params, "batch_stats": stats}, arch)
-        for stats, arch in zip(batch_stats, archs, strict=True)
+    sums = [
+        _sums_of_each(net, data, params, batch_stats, archs, mesh.shard_batch(devices, batch))
+        for batch in batches
     ]
-    sums = []
-    for batch in batches:
-        placed = mesh.shard_batch(devices, batch)
-        # One after the other by one program, which is compiled once for any number of them.
-        sums.append([_batch_sums(net, data, *subnet, placed) for subnet in subnets])
-    correct, loss, count = np.sum(jax.device_get(sums), axis=0).T
-    if not count.all():
-        raise ValueError("no image of the split could be read")
-    return [
-        {"top1": float(c / n), "loss": float(x / n)}
-        for c, x, n in zip(correct, loss, count, strict=True)
-    ]
+    return [_figures(row) for row in np.sum(jax.device_get(sums), axis=0)[: archs.number]]
 
 
 def measure_one(
@@ -205,13 +194,33 @@ def measure_one(
 ) -> dict[str, float]:
     """`measure` of one extracted subnet with its own variables."""
     placed = mesh.replicate(devices, variables)
-    params, stats = placed["params"], placed["batch_stats"]
-    (figures,) = measure(subnet, params, [stats], [None], batches, data, devices)
-    return figures
+    sums = [
+        _sums(subnet, data, placed, None, mesh.shard_batch(devices, batch)) for batch in batches
+    ]
+    return _figures(np.sum(jax.device_get(sums), axis=0))
+
+
+def _figures(sums: np.ndarray) -> dict[str, float]:
+    correct, loss, count = sums
+    if not count:
+        raise ValueError("no image of the split could be read")
+    return {"top1": float(correct / count), "loss": float(loss / count)}
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _batch_sums(
+def _sums_of_each(
+    net: Network, data: DataConfig, params: Tree, batch_stats: Tree, archs: Group, batch: Any
+) -> jax.Array:
+    """`_sums` of each subnet of a group, `[GROUP, 3]`."""
+
+    def sums(arch: Arch, stats: Tree) -> jax.Array:
+        return _sums(net, data, {"params": params, "batch_stats": stats}, arch, batch)
+
+    return of_each(sums, archs, jnp.zeros((GROUP, 3)), batch_stats)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _sums(
     net: Network, data: DataConfig, variables: Tree, arch: Arch | None, batch: Any
 ) -> jax.Array:
     """Images correct, the sum of their losses and their number, `[3]`."""

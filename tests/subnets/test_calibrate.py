@@ -4,7 +4,7 @@ import pytest
 from random_nets import identical, inside, largest_difference, random_images, random_variables
 
 import ofa_jax
-from ofa_jax.subnets.calibrate import calibrate_each
+from ofa_jax.subnets.calibrate import batch_moments_of_each, calibrate_each, group
 
 
 def copy(tree):
@@ -77,9 +77,12 @@ def test_many_archs_calibrate_as_one_by_one(tiny):
     net, variables = random_variables(tiny)
     archs = [tiny.largest(), tiny.smallest(), tiny.sample(jax.random.key(2))]
     batches = [random_images(tiny, n, seed=n) for n in (12, 4)]
-    each = calibrate_each(net, variables, archs, batches)
-    for arch, stats in zip(archs, each, strict=True):
-        assert identical(stats, ofa_jax.calibrate(net, variables, arch, batches))
+    stacked = calibrate_each(net, variables, group(archs), batches)
+    compiled = batch_moments_of_each._cache_size()
+    for i, arch in enumerate(archs):
+        alone = ofa_jax.calibrate(net, variables, arch, batches)
+        assert identical(jax.tree.map(lambda rows, i=i: rows[i], stacked), alone)
+    assert batch_moments_of_each._cache_size() == compiled  # one program for any number
 
 
 def test_no_batches_are_refused(tiny):

@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from random_nets import random_variables
@@ -9,7 +10,14 @@ from ofa_jax import mesh
 from ofa_jax.config import DataConfig, from_dict
 from ofa_jax.data.sources import load_dataset
 from ofa_jax.data.transforms import normalize_images
-from ofa_jax.subnets.evaluate import calibration_images, evaluate_grid, grid, measure
+from ofa_jax.subnets.calibrate import GROUP, group
+from ofa_jax.subnets.evaluate import (
+    _sums_of_each,
+    calibration_images,
+    evaluate_grid,
+    grid,
+    measure,
+)
 
 
 def test_the_grid_has_the_corners_of_the_open_choices(tiny, small_resnet):
@@ -64,7 +72,12 @@ def test_many_subnets_measure_as_one_by_one(tiny):
         for weight in (np.ones(12), np.arange(12) < 7)
     ]
     stats = [jax.tree.map(lambda a, f=f: a * f, variables["batch_stats"]) for f in (1, 1.1, 1.2)]
-    figures = measure(net, variables["params"], stats, archs, batches, data, devices)
+    stacked = jax.tree.map(lambda *rows: jnp.stack([*rows, *rows[-1:] * (GROUP - 3)]), *stats)
+    compiled = _sums_of_each._cache_size()
+    figures = measure(net, variables["params"], stacked, group(archs), batches, data, devices)
+    (first,) = measure(net, variables["params"], stacked, group(archs[:1]), batches, data, devices)
+    assert first == figures[0]
+    assert _sums_of_each._cache_size() == compiled + 1  # one program for any number
     for arch, own, figure in zip(archs, stats, figures, strict=True):
         correct = loss = 0.0
         for batch in batches:
