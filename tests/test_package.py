@@ -1,4 +1,4 @@
-"""The built wheel, by itself, outside the repository."""
+"""The wheel, built from the source distribution, by itself, outside the repository."""
 
 import os
 import subprocess
@@ -19,10 +19,16 @@ print(ofa_jax.__file__, jax.jit(subnet.apply)(own, np.zeros((2, 16, 16, 3), "f")
 """
 
 
+PACK = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     directory = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-q", "-w", directory, REPOSITORY]
+    command = [sys.executable, "-c", PACK, directory]
+    subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
+    (source,) = directory.glob("ofa_jax-*.tar.gz")
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-q", "-w", directory, source]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return next(directory.glob("ofa_jax-*.whl"))
