@@ -48,7 +48,7 @@ def compare_gradients(mine, theirs):
 
 
 @pytest.fixture
-def smooth(every_space, monkeypatch):
+def smooth(every_kind, monkeypatch):
     """Activations without kinks, which both ways share.
 
     Where an input lies on a kink, one rounding tips the gradient: images moved by 1e-7 change that
@@ -56,7 +56,7 @@ def smooth(every_space, monkeypatch):
     once; and their pooling takes every other pixel.
     """
     acts = {"relu": jnp.tanh, "relu6": jnp.tanh, "h_swish": jax.nn.silu}
-    if every_space.widths:
+    if every_kind.widths:
         acts = {"relu": lambda x: x}
         monkeypatch.setattr(conv, "max_pool", lambda x, size, stride: x[:, ::stride, ::stride])
     for name, act in acts.items():
@@ -69,8 +69,8 @@ def smooth(every_space, monkeypatch):
 
 
 @pytest.mark.usefixtures("smooth")
-def test_branches_equal_masks_in_every_space(every_space):
-    space = every_space
+def test_branches_equal_masks_in_every_kind_of_space(every_kind):
+    space = every_kind
     net, variables = random_variables(space)
     images = random_images(space, 8)
     masks, branches = (
