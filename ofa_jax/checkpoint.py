@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from jax.errors import JaxRuntimeError
 from jax.sharding import SingleDeviceSharding
 
 from ofa_jax.models import Network, build_subnet, build_supernet
@@ -120,6 +121,8 @@ def _written(manager: ocp.CheckpointManager, write: Callable[[], Any]) -> None:
     """Runs a write and turns whatever the storage raises into one line."""
     try:
         write()
+    except JaxRuntimeError:  # not the storage, but a lost process
+        raise
     except Exception as error:  # tensorstore, the system and orbax each raise their own
         reason = " ".join(str(error).split())[-200:]  # the cause comes last
         raise OSError(
