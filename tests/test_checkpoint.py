@@ -112,3 +112,12 @@ def test_a_damaged_step_is_named_and_left_alone(phase):
     assert checkpoint.saved_steps(workdir, "kernel") == [2]
     with pytest.raises(ValueError, match="no checkpoint at .*kernel/3"):
         checkpoint.restore_step(workdir, "kernel", 3, states[1])
+
+
+def test_a_process_lost_during_a_save_is_not_the_storages_fault(tmp_path):
+    def lost():
+        raise jax.errors.JaxRuntimeError("UNKNOWN: Gloo AllGather failed: Connection closed")
+
+    gone = pytest.raises(jax.errors.JaxRuntimeError, match="Connection closed")
+    with checkpoint.open_phase(tmp_path, "full", 1) as manager, gone:
+        checkpoint._written(manager, lost)
