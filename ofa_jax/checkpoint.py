@@ -121,9 +121,9 @@ def _written(manager: ocp.CheckpointManager, write: Callable[[], Any]) -> None:
     """Runs a write and turns whatever the storage raises into one line."""
     try:
         write()
-    except JaxRuntimeError:  # not the storage, but a lost process
-        raise
     except Exception as error:  # tensorstore, the system and orbax each raise their own
+        if several() and isinstance(error, JaxRuntimeError):
+            raise  # not the storage: another process was lost
         reason = " ".join(str(error).split())[-200:]  # the cause comes last
         raise OSError(
             f"a checkpoint in {manager.directory} could not be written, those before it are whole:"

@@ -171,3 +171,8 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def counted(number: float, noun: str) -> str:
+    """A number of things as people say it: 1 epoch, 2.5 epochs."""
+    return f"{number:g} {noun}{'s' * (number != 1)}"

@@ -114,10 +114,15 @@ def test_a_damaged_step_is_named_and_left_alone(phase):
         checkpoint.restore_step(workdir, "kernel", 3, states[1])
 
 
-def test_a_process_lost_during_a_save_is_not_the_storages_fault(tmp_path):
+def test_a_process_lost_during_a_save_is_not_the_storages_fault(tmp_path, monkeypatch):
     def lost():
         raise jax.errors.JaxRuntimeError("UNKNOWN: Gloo AllGather failed: Connection closed")
 
     gone = pytest.raises(jax.errors.JaxRuntimeError, match="Connection closed")
-    with checkpoint.open_phase(tmp_path, "full", 1) as manager, gone:
-        checkpoint._written(manager, lost)
+    alone = pytest.raises(OSError, match="could not be written")
+    with checkpoint.open_phase(tmp_path, "full", 1) as manager:
+        with alone:
+            checkpoint._written(manager, lost)
+        monkeypatch.setattr(checkpoint, "several", lambda: True)
+        with gone:
+            checkpoint._written(manager, lost)

@@ -5,6 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ofa_jax.metrics import counted
 from ofa_jax.report.nets import draw_net
 from ofa_jax.report.page import NOT_YET, facts, figure, millions, percent, spoken, table
 from ofa_jax.report.read import FAULTS, Row, Run
@@ -55,7 +56,7 @@ def _facts(card: Row) -> Iterable[tuple[str, str]]:
     if tuned:
         yield (
             "fine-tuned",
-            f"from {tuned['from']}, {tuned['epochs']:g} epochs, rate {tuned['lr']:g}",
+            f"from {tuned['from']}, {counted(tuned['epochs'], 'epoch')}, rate {tuned['lr']:g}",
         )
         for split, figures in tuned["before"].items():
             after = tuned["after"][split]["top1"]

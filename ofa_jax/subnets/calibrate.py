@@ -16,7 +16,7 @@ from ofa_jax.models import Network
 from ofa_jax.space import Arch, stack
 
 Tree = Any
-GROUP = 20
+GROUP = 20  # archs at most; fewer take the same program, and cost less
 
 
 def calibrate(
@@ -53,23 +53,29 @@ class Group(NamedTuple):
     What all archs have in common, such as the first convolution, is computed once for a group.
     """
 
-    archs: Arch
+    stacked: Arch
     number: np.int32
 
 
 def group(archs: Sequence[Arch]) -> Group:
-    """At most GROUP archs as a group."""
+    """One to GROUP archs as a group.
+
+    Raises:
+      ValueError: none, or more.
+    """
+    if not 0 < len(archs) <= GROUP:
+        raise ValueError(f"{len(archs)} archs: expected 1 to {GROUP} at a time")
     return Group(stack([*archs, *[archs[-1]] * (GROUP - len(archs))]), np.int32(len(archs)))
 
 
-def of_each(function: Callable[..., Tree], group: Group, empty: Tree, *stacked: Tree) -> Tree:
+def of_each(function: Callable[..., Tree], archs: Group, empty: Tree, *rows: Tree) -> Tree:
     """`function(arch, *rows)` of each arch of a group, in the rows of `empty`; inside `jit`."""
 
     def add(row: jax.Array, found: Tree) -> Tree:
-        own = jax.tree.map(lambda leaf: leaf[row], (group.archs, *stacked))
-        return jax.tree.map(lambda rows, one: rows.at[row].set(one), found, function(*own))
+        own = jax.tree.map(lambda leaf: leaf[row], (archs.stacked, *rows))
+        return jax.tree.map(lambda all_, one: all_.at[row].set(one), found, function(*own))
 
-    return jax.lax.fori_loop(0, group.number, add, empty)
+    return jax.lax.fori_loop(0, archs.number, add, empty)
 
 
 def calibrate_each(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ofa_jax.checkpoint import checksum, write_json
+from ofa_jax.metrics import counted
 from ofa_jax.plain import build
 
 CARD, README = "card.json", "README.md"
@@ -258,7 +259,7 @@ def _provenance(card: Card) -> Mapping[str, Any]:
     if card.finetuned:
         before, after = (card.finetuned[when]["held_out"]["top1"] for when in ("before", "after"))
         provenance["fine-tuned"] = (
-            f"from {card.finetuned['from']}, {card.finetuned['epochs']:g} epochs:"
+            f"from {card.finetuned['from']}, {counted(card.finetuned['epochs'], 'epoch')}:"
             f" {before:.2%} to {after:.2%} on held-out images"
         )
     return provenance

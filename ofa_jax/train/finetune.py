@@ -14,7 +14,7 @@ from ofa_jax.checkpoint import phase_directory, saved_steps
 from ofa_jax.config import Config
 from ofa_jax.data.pipeline import train_batches
 from ofa_jax.data.sources import load_dataset
-from ofa_jax.metrics import MetricsLog
+from ofa_jax.metrics import MetricsLog, counted
 from ofa_jax.models import Network
 from ofa_jax.subnets.calibrate import calibrate
 from ofa_jax.subnets.card import Card, find_subnet, read_card
@@ -88,8 +88,8 @@ def finetune(
         processes.from_first(lambda: _write(directory, own, subnet, trained, new))
     print(
         f"subnet {new.name}: held-out top-1 {before['held_out']['top1']:.2%} before,"
-        f" {after['held_out']['top1']:.2%} after {spoken(config.finetune.epochs)}; on test"
-        f" {before['test']['top1']:.2%} and {after['test']['top1']:.2%}; written to {directory}"
+        f" {after['held_out']['top1']:.2%} after {counted(config.finetune.epochs, 'epoch')};"
+        f" on test {before['test']['top1']:.2%} and {after['test']['top1']:.2%}; written to {directory}"
     )
     return directory
 
@@ -160,11 +160,6 @@ def figures(run: Run, variables: Tree) -> dict[str, dict[str, float]]:
         )
         for split in ("held_out", "test")
     }
-
-
-def spoken(epochs: float) -> str:
-    """A number of epochs as people say it."""
-    return f"{epochs:g} epoch{'s' * (epochs != 1)}"
 
 
 def _check_begun(own: Path, config: Config, card: Card) -> None:

@@ -10,7 +10,7 @@ from jax.errors import JaxRuntimeError
 from ofa_jax import mesh
 from ofa_jax.config import Config
 from ofa_jax.data.sources import load_dataset
-from ofa_jax.metrics import clock
+from ofa_jax.metrics import clock, counted
 from ofa_jax.models import best_compute, build_supernet
 from ofa_jax.search.cost import macs, params
 from ofa_jax.space import SearchSpace
@@ -39,8 +39,7 @@ class StepKind(NamedTuple):
     taught: bool
 
     def __str__(self) -> str:
-        plural = "s" * (self.subnets > 1)
-        return f"{self.subnets} subnet{plural}{' and the teacher' if self.taught else ''}"
+        return f"{counted(self.subnets, 'subnet')}{' and the teacher' if self.taught else ''}"
 
 
 Seconds = dict[StepKind, float]

@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 
 from ofa_jax import mesh
 from ofa_jax.config import Config
-from ofa_jax.metrics import clock
+from ofa_jax.metrics import clock, counted
 from ofa_jax.models import Network, build_subnet
 from ofa_jax.space import Arch
 from ofa_jax.train.losses import smoothed_cross_entropy
@@ -84,7 +84,7 @@ def target_mesh(target: str, count: int = 0) -> Mesh:
 def compile_step(setting: Setting, subnets: int, arguments: tuple[Any, ...]) -> Any:
     """The training step's program, for `step_arguments`."""
     jitted = jit_step(setting.net, setting.config, subnets, setting.devices, arguments[0])
-    name = f"the step of {subnets} subnet{'s' * (subnets > 1)}"
+    name = f"the step of {counted(subnets, 'subnet')}"
     return _compiled(name, lambda: jitted.lower(*arguments).compile())
 
 

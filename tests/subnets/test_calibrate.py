@@ -89,3 +89,9 @@ def test_no_batches_are_refused(tiny):
     net, variables = random_variables(tiny)
     with pytest.raises(ValueError, match="no batches"):
         ofa_jax.calibrate(net, variables, tiny.largest(), [])
+
+
+@pytest.mark.parametrize("count", [0, 21])
+def test_a_group_has_its_limits(tiny, count):
+    with pytest.raises(ValueError, match=f"{count} archs: expected 1 to 20"):
+        group([tiny.largest()] * count)
