@@ -89,7 +89,8 @@ def finetune(
     print(
         f"subnet {new.name}: held-out top-1 {before['held_out']['top1']:.2%} before,"
         f" {after['held_out']['top1']:.2%} after {counted(config.finetune.epochs, 'epoch')};"
-        f" on test {before['test']['top1']:.2%} and {after['test']['top1']:.2%}; written to {directory}"
+        f" on test {before['test']['top1']:.2%} and {after['test']['top1']:.2%};"
+        f" written to {directory}"
     )
     return directory
 
