@@ -2,36 +2,42 @@
 
     python main.py --config=configs/digits.py --workdir=runs/digits
 
-trains the supernet and does everything behind it. Safe to run again: it goes on where it stopped,
-and does nothing where all is done. A part of it, by --mode:
+trains the supernet and runs all later steps. It is safe to run again: it resumes where it stopped
+and does nothing once everything is done. --mode runs a single step:
 
-    profile     what a run will take, before it starts   --config [--target=v5e:2x2]
-    train       the supernet, phase after phase          --config --workdir
-    evaluate    the grid of its subnets                  --workdir
-    search      the best subnets within a budget         --workdir
-    extract     one subnet                               --workdir --arch [--resolution --name]
-    finetune    a subnet trained further by itself       --workdir --subnet [--name]
-    export      files of a subnet for other runtimes     --workdir --subnet --format [--uint8]
-    benchmark   how long a subnet takes in each          --subnet [--batch]
-    predict     the classes of image files               --subnet --images
+    profile     estimate memory and time before a run    --config [--target=v5e:2x2]
+    train       train the supernet, phase by phase       --config --workdir
+    evaluate    evaluate a grid of its subnets           --workdir
+    search      find the best subnets within a budget    --workdir
+    extract     cut out one subnet                       --workdir --arch [--resolution --name]
+    finetune    train one subnet further                 --workdir --subnet [--name]
+    export      write a subnet for other runtimes        --workdir --subnet --format [--uint8]
+    benchmark   time a subnet in each runtime            --subnet [--batch]
+    predict     classify image files                     --subnet --images
 
-    --config         an experiment of configs/; a workdir that is there has its own
-    --config.x.y=z   overrides any field of it: docs/configuration.md
-    --arch           smallest, largest, a JSON object or a file
+    --config         a file of configs/; an existing workdir has its own
+    --config.x.y=z   overrides a field: docs/configuration.md
+    --arch           smallest, largest, published:NAME, a JSON object or a file
     --subnet         a name in the workdir, or a subnet's directory
     --format         one or more of stablehlo,onnx,onnx-int8,tflite
     --images         a file, a directory or a pattern
-    --overwrite      extract, finetune and export replace what is there
-    --traceback      shows where an error comes from
+    --overwrite      extract, finetune and export replace existing files
+    --traceback      show where an error comes from
     --coordinator=HOST:PORT --processes=N --process=I   one of several processes
 
 --helpfull lists every flag with its default.
 """
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while the rest is imported: no traceback
+
 import os
 import sys
 import traceback
 from pathlib import Path
+from shlex import quote
 from typing import NoReturn
 
 import jax
@@ -39,25 +45,27 @@ from absl import app, flags, logging
 from jax.errors import JaxRuntimeError
 from ml_collections import config_flags
 
-from ofa_jax import compiled, processes
+from ofa_jax import compiled, processes, signals, streams
 from ofa_jax import workdir as workdir_lib
 from ofa_jax.config import FORMATS, Config, from_dict
 from ofa_jax.deploy.benchmark import benchmark
-from ofa_jax.deploy.export import export, export_once
+from ofa_jax.deploy.export import check_formats, export, export_once
 from ofa_jax.deploy.predict import predict
+from ofa_jax.files import LINE, short, shown
+from ofa_jax.names import local_path
 from ofa_jax.report import write_report
 from ofa_jax.subnets.card import find_subnet
 from ofa_jax.subnets.evaluate import evaluate, evaluate_once
 from ofa_jax.subnets.save import extract_all, extract_to, middle_winner
-from ofa_jax.subnets.specialize import search, search_once
+from ofa_jax.subnets.specialize import check_search, search, search_once
 from ofa_jax.train.finetune import finetune, finetune_once
 from ofa_jax.train.loop import train
 from ofa_jax.train.preemption import Preempted
 from ofa_jax.train.profile import profile
 
-# Exit codes: what the user can mend, a lost process (sysexits' "unavailable"), SIGTERM (sysexits'
-# "try again") and Ctrl-C (the shell's).
-WRONG, LOST, PREEMPTED, INTERRUPTED = 2, processes.LOST, 75, 130
+# Exit codes: what the user can mend, a lost process (sysexits' "unavailable"), and SIGTERM, SIGHUP
+# (sysexits' "try again") or Ctrl-C (the shell's, 130), which `signals` has.
+WRONG, LOST, PREEMPTED = 2, processes.LOST, signals.PREEMPTED
 MODES = ("all", "profile", "train", "evaluate", "search", "extract", "finetune", "export",
          "benchmark", "predict")  # fmt: skip
 # What a subnet's directory alone is enough for.
@@ -74,7 +82,7 @@ config_flags.DEFINE_config_file(
 )
 flags.DEFINE_string("workdir", "", "Directory of the run; made if it does not exist.")
 flags.DEFINE_string("mode", "all", f"What to do: {', '.join(MODES)}.")
-flags.DEFINE_string("arch", "", "--mode=extract: smallest, largest, a JSON object or a file.")
+flags.DEFINE_string("arch", "", "--mode=extract: a word, published:NAME, JSON or a file.")
 flags.DEFINE_string("name", "", "--mode=extract, finetune: the new subnet's name.")
 flags.DEFINE_integer("resolution", None, "--mode=extract: pixels.", lower_bound=1)
 flags.DEFINE_bool("overwrite", False, "--mode=extract, finetune, export: replace what is there.")
@@ -92,18 +100,19 @@ flags.DEFINE_bool("traceback", False, "Show the traceback of an error.")
 
 def run(config: Config, workdir: Path) -> str:
     """Dispatches the mode; the flags of the command that people want next."""
-    here = f"--workdir={workdir}"
+    here = quote(f"--workdir={workdir}")
     match FLAGS.mode:
         case "all":
+            check_formats(config.export.formats, "export.formats")
+            check_search(config)
             train(config, workdir)
-            evaluate_once(config, workdir)
-            search_once(config, workdir)
-            extract_all(config, workdir)
-            subnet = deploy(config, workdir)
-            return f"--mode=predict --subnet={workdir / 'subnets' / subnet} --images='photos/*.jpg'"
-        case "profile":
-            profile(config, FLAGS.target)
-            return ""
+            with workdir_lib.locked(workdir):  # new until here, it may be nobody's again
+                evaluate_once(config, workdir)
+                search_once(config, workdir)
+                extract_all(config, workdir)
+                subnet = deploy(config, workdir)
+            found = quote(f"--subnet={workdir / 'subnets' / subnet}")
+            return f"--mode=predict {found} --images='photos/*.jpg'"
         case "train":
             train(config, workdir)
             return f"--mode=evaluate {here}"
@@ -113,21 +122,23 @@ def run(config: Config, workdir: Path) -> str:
         case "search":
             search(config, workdir)
             name = processes.from_first(lambda: middle_winner(workdir))
-            return f"--mode=extract {here} --arch={workdir / 'search' / name}.json"
+            return f"--mode=extract {here} " + quote(f"--arch={workdir / 'search' / name}.json")
         case "extract":
             if not FLAGS.arch:
                 raise ValueError("--mode=extract needs --arch: smallest, largest, JSON or a file")
             directory = extract_to(config, workdir, FLAGS.arch, FLAGS.resolution, FLAGS.name,
                                    overwrite=FLAGS.overwrite)  # fmt: skip
-            return f"--mode=finetune {here} --subnet={directory.name}"
+            return f"--mode=finetune {here} " + quote(f"--subnet={directory.name}")
         case "finetune":
             directory = finetune(config, workdir, FLAGS.subnet, FLAGS.name,
                                  overwrite=FLAGS.overwrite)  # fmt: skip
-            return f"--mode=export {here} --subnet={directory.name} --format=onnx,tflite"
+            return (
+                f"--mode=export {here} {quote(f'--subnet={directory.name}')} --format=onnx,tflite"
+            )
         case _:
             export(config, workdir, FLAGS.subnet, FLAGS.format or config.export.formats,
                    uint8=FLAGS.uint8, overwrite=FLAGS.overwrite)  # fmt: skip
-            return f"--mode=benchmark --subnet={find_subnet(workdir, FLAGS.subnet)}"
+            return "--mode=benchmark " + quote(f"--subnet={find_subnet(workdir, FLAGS.subnet)}")
 
 
 def deploy(config: Config, workdir: Path) -> str:
@@ -159,28 +170,32 @@ def main(_: list[str]) -> None:
         compiled.keep()
         processes.connect(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
         if not processes.is_first():
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-        workdir = Path(FLAGS.workdir)
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        workdir = local_path("--workdir", FLAGS.workdir)
         if FLAGS.mode in OF_SUBNET:
             run_subnet(workdir)
             return
         config = read_config(workdir)
+        if FLAGS.mode == "profile":
+            profile(config, FLAGS.target)
+            return
         with processes.watched(config.parallel.timeout):
             workdir_lib.check_processes(workdir, config)
-            following = run(config, workdir)
-            if (workdir / "config.json").is_file() and FLAGS.workdir:
-                print(f"report: {processes.from_first(lambda: str(write_report(workdir)))}")
-        if following:
-            print(f"next: python main.py {following}")
+            with workdir_lib.locked(workdir):
+                following = run(config, workdir)
+                if (workdir / "config.json").is_file() and FLAGS.workdir:
+                    print(f"report: {processes.from_first(lambda: str(write_report(workdir)))}")
+        print(f"next: python {quote(sys.argv[0])} {following}")
     except (ValueError, FloatingPointError, OSError) as error:
+        fail_lost(error)
         fail(error)
     except Preempted as stop:
         print(f"{stop}: the same command goes on", file=sys.stderr)
         sys.exit(PREEMPTED)
-    except KeyboardInterrupt:
-        processes.end("interrupted: the same command goes on", INTERRUPTED)
     except Exception as error:
         fail_unexpectedly(error)
+    finally:
+        signals.all_done()
 
 
 def check_flags() -> None:
@@ -211,12 +226,12 @@ def read_config(workdir: Path) -> Config:
 def parse(argv: list[str]) -> list[str]:
     """Parses the flags; what absl and ml_collections raise becomes one line too."""
     if len(argv) == 1 or {"--help", "-h", "help"} & set(argv):
-        print((__doc__ or "").strip())
+        print((__doc__ or FLAGS.main_module_help()).strip())  # python -OO has no docstrings
         sys.exit()
     try:
         for flag, _, path in (argument.partition("=") for argument in argv):
             if flag == "--config" and not Path(path.split(":")[0]).is_file():
-                raise ValueError(f"--config={path!r} is no file: try configs/digits.py")
+                raise ValueError(f"--config={shown(path)} is no file: try configs/digits.py")
         return FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         fail(error)
@@ -229,20 +244,30 @@ def fail_unexpectedly(error: Exception) -> NoReturn:
         fail(f"out of memory; more parallel.micro_steps need less: {error}")
     if not processes.several():
         raise error
-    if of_runtime:
-        fail(f"a process was lost, or the network: {error}", LOST)
+    fail_lost(error)
     traceback.print_exception(error)
     processes.end("error: this is a fault of the program", 1)
+
+
+def fail_lost(error: Exception) -> None:
+    if processes.lost_another(error):
+        fail(f"a process was lost, or the network: {error}", LOST)
 
 
 def fail(error: Exception | str, code: int = WRONG) -> NoReturn:
     if "--traceback" in sys.argv and isinstance(error, Exception):
         raise error
-    text = str(error.args[0] if isinstance(error, KeyError) else error)  # a KeyError quotes itself
+    text = str(error)
+    if isinstance(error, KeyError):  # it quotes itself
+        text = str(error.args[0])
+    if isinstance(error, OSError) and error.filename:
+        text = f"{error.filename}: {error.strerror}"
     if "Traceback" in text:  # ml_collections quotes what a config file raised
         text = text.strip().splitlines()[-1]
-    processes.end(f"error: {' '.join(text.split())[:1000]}", code)
+    processes.end(short(f"error: {text}", LINE), code)
 
 
 if __name__ == "__main__":
+    streams.make_lasting()
+    signals.handle()
     app.run(main, flags_parser=parse)

@@ -99,6 +99,8 @@ def main() -> None:
     parser.add_argument("--against-once-for-all", action="store_true")
     parser.add_argument("--json", default="", help="file to write the figures to")
     args = parser.parse_args()
+    if args.against_once_for_all:
+        harness.needs("torch", "ofa")
     space = get_space(args.space)
     assert isinstance(space, MobileNetSpace), "bottlenecks have no depthwise convolution"
     names = [OURS] + [GROUPED] * args.grouped

@@ -92,6 +92,8 @@ def main() -> None:
     parser.add_argument("--against-once-for-all", action="store_true")
     parser.add_argument("--json", default="", help="file to write the figures to")
     args = parser.parse_args()
+    if args.against_once_for_all:
+        harness.needs("torch", "ofa")
     space, images = get_space(args.space, num_classes=args.classes), Images(args)
     archs = jax.vmap(space.sample)(jax.random.split(jax.random.key(0), args.subnets))
     masks = build_supernet(space)

@@ -17,10 +17,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import torch
 
 import ofa_jax
 from benchmarks import harness
+
+harness.needs("onnx", "onnxruntime", "onnxscript", "ai_edge_litert", "torch", "ofa")
+import torch
+
 from ofa_jax import interop
 from ofa_jax.deploy import graph as graph_lib
 from ofa_jax.deploy import stablehlo, tflite, to_onnx

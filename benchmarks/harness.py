@@ -2,15 +2,26 @@
 
 import importlib.metadata
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 
+from ofa_jax.extras import check_installed
 from ofa_jax.subnets import latency
 
 Times = dict[Any, list[float]]
+
+
+def needs(*packages: str) -> None:
+    """Ends the benchmark with one line unless the packages, of the extra `bench`, are installed."""
+    try:
+        check_installed(f"python -m benchmarks.{Path(sys.argv[0]).stem}", "bench", *packages)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
 
 
 def in_turns(
@@ -57,6 +68,6 @@ def finish(path: str, figures: dict[str, Any]) -> None:
     figures = {"machine": machine(), **figures}
     print("\n" + ", ".join(f"{name} {value}" for name, value in figures["machine"].items()))
     if path:
-        with open(path, "w") as file:
+        with open(path, "w", encoding="utf-8") as file:
             json.dump(figures, file, indent=2)
         print(f"written to {path}")

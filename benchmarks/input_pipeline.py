@@ -1,8 +1,8 @@
 """Images per second of the input pipeline, beside a PyTorch DataLoader on the same cores.
 
     pip install -e ".[bench]"
-    python benchmarks/input_pipeline.py
-    python benchmarks/input_pipeline.py --data=imagenette224 --data_dir=FOLDER --batches=10000
+    python -m benchmarks.input_pipeline
+    python -m benchmarks.input_pipeline --data=imagenette224 --data_dir=FOLDER --batches=10000
 
 Every image is a JPEG that goes through the reference's training transforms: a random resized crop
 to 224 px, a flip, brightness and saturation. The DataLoader does it as torchvision does with Pillow
@@ -24,14 +24,17 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
-import psutil
-import torch
 from PIL import Image, ImageEnhance
 from sklearn.datasets import load_sample_images
 
+from benchmarks import harness
 from ofa_jax.config import AugmentConfig, DataConfig
 from ofa_jax.data.pipeline import train_batches
 from ofa_jax.data.sources import ArraySource, Dataset, Source, load_dataset
+
+harness.needs("psutil", "torch")
+import psutil
+import torch
 
 SIZE = 224
 AUGMENT = AugmentConfig(crop="resized", flip=0.5, brightness=32 / 255, saturation=0.5)
@@ -197,7 +200,7 @@ def main() -> None:
             print(f"\nmemory, {workers} workers:")
             report[f"megabytes_{workers}_workers"] = memory(dataset, args.batches, workers, threads)
     if args.json:
-        with open(args.json, "w") as file:
+        with open(args.json, "w", encoding="utf-8") as file:
             json.dump(report, file, indent=2)
 
 

@@ -104,7 +104,7 @@ def latency_tables(data: Path, resolutions: Sequence[int]) -> dict[int, Any]:
     tables = {}
     for resolution in resolutions:
         tables[resolution] = LatencyEstimator.__new__(LatencyEstimator)
-        text = (data / f"note10/{resolution}_lookup_table.yaml").read_text()
+        text = (data / f"note10/{resolution}_lookup_table.yaml").read_text(encoding="utf-8")
         tables[resolution].lut = yaml.load(text, Loader=yaml.CSafeLoader)
     return tables
 

@@ -88,6 +88,8 @@ def main() -> None:
     parser.add_argument("--against-once-for-all", action="store_true")
     parser.add_argument("--json", default="", help="file to write the figures to")
     args = parser.parse_args()
+    if args.against_once_for_all:
+        harness.needs("torch", "ofa")
     score, evolve, front = searcher(args.data, args)
     figures: dict[str, Any] = {"arguments": {**vars(args), "data": str(args.data)}}
 

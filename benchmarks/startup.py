@@ -31,7 +31,7 @@ net.step(net.images({batch_size}, {resolution}), labels, {subnets})
 
 def main_command(args: argparse.Namespace, workdir: str) -> list[str]:
     return [
-        sys.executable, "main.py", "--config=configs/digits.py", f"--workdir={workdir}",
+        sys.executable, "main.py", "--config=configs/digits_ps.py", f"--workdir={workdir}",
         "--mode=train", "--config.curriculum=('expand2',)", "--config.distill.source=largest",
         "--config.phases.expand2.sort_width=False",
         f"--config.phases.expand2.subnets={args.subnets}", f"--config.space.name={args.space}",
@@ -49,7 +49,7 @@ def seconds_to_first_step(args: argparse.Namespace, cache: str) -> float:
         began = time.perf_counter()
         command = main_command(args, str(log.parent))
         process = subprocess.Popen(command, cwd=REPOSITORY, env=environment)
-        while not log.exists() or "\n" not in log.read_text():
+        while not log.exists() or "\n" not in log.read_text(encoding="utf-8"):
             if process.poll() is not None:
                 raise SystemExit("main.py ended before its first step")
             time.sleep(0.05)
@@ -76,6 +76,8 @@ def main() -> None:
     parser.add_argument("--against-once-for-all", action="store_true")
     parser.add_argument("--json", default="", help="file to write the figures to")
     args = parser.parse_args()
+    if args.against_once_for_all:
+        harness.needs("torch", "ofa")
     with tempfile.TemporaryDirectory() as cache:
         found = {state: seconds_to_first_step(args, cache) for state in ("cold", "warm")}
     if args.against_once_for_all:

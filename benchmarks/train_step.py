@@ -76,7 +76,8 @@ def whole_step(args: argparse.Namespace, setting: Setting) -> tuple[Call, Any]:
     program = compile_step(setting, args.subnets, step_arguments(setting))
     variables = variables_of(net)
     state = init_state(setting.config, devices, variables, 0)
-    phase = phase_data(Phase(lr=1e-3), net.space, 0, args.batch_size, args.batch_size)
+    trained = Phase(lr=1e-3, subnets=args.subnets)
+    phase = phase_data(trained, net.space, 0, args.batch_size, args.batch_size)
     teacher, phase = mesh.replicate(devices, variables), mesh.replicate(devices, phase)
     batch = mesh.shard_batch(devices, made_up_batch(args))
 
@@ -284,6 +285,8 @@ def main() -> None:
     parser.add_argument("--against-once-for-all", action="store_true")
     parser.add_argument("--json", default="", help="file to write the figures to")
     args = parser.parse_args()
+    if args.against_once_for_all:
+        harness.needs("torch", "ofa")
     found, programs = contenders(args)
     rows = measure(args, found)
     show(args, rows)

@@ -1,9 +1,9 @@
-"""The phases of digits.py on a smaller net, in a minute or two: for tests and for faults.
+"""Progressive shrinking on a net of four blocks, in two to three minutes: to try, and for tests.
 
     python main.py --config=configs/smoke.py --workdir=/tmp/smoke
 
-Compilation is most of it, and the supernet takes about 50 s. It learns a little: expect
-95 % or more of the largest subnet, 60 % or more of the smallest. Guessing gets 10 %.
+Compilation is most of it. It learns a little: the largest subnet has 95.8 % of the test images
+right, the smallest 72.8 % (seed 0, two CPU cores). Guessing gets 10 %.
 """
 
 from ml_collections import ConfigDict
@@ -14,23 +14,24 @@ STAGES = (
     {"width": 16, "stride": 2, "act": "relu"},
     {"width": 24, "stride": 2, "act": "h_swish", "se": True},
 )
-K7, E6, D3 = (7,), (6,), (3,)
+K7, E6, D2 = (7,), (6,), (2,)
 
 
 def get_config() -> ConfigDict:
     return defaults(
-        space={"stem": 8, "first": 8, "stages": STAGES, "head": 48, "features": 64},
+        space={
+            "stem": 8, "first": 8, "depths": (1, 2), "stages": STAGES, "head": 48, "features": 64,
+        },
         data={"name": "digits", "batch_size": 64, "resolutions": (16,), "held_out": 180},
         train={"checkpoint_steps": 10, "compute": "masks"},  # compiles faster than branches
-        curriculum=("full", "kernel", "depth1", "depth2", "expand1", "expand2"),
+        curriculum=("full", "kernel", "depth", "expand1", "expand2"),
         phases={
             "full": {
-                "kernels": K7, "expands": E6, "depths": D3, "distill": 0.0,
+                "kernels": K7, "expands": E6, "depths": D2, "distill": 0.0,
                 "epochs": 3, "warmup_epochs": 1, "lr": 0.1,
             },
-            "kernel": {"expands": E6, "depths": D3, "epochs": 1, "lr": 0.03},
-            "depth1": {"expands": E6, "depths": (2, 3), "subnets": 2, "epochs": 1, "lr": 0.03},
-            "depth2": {"expands": E6, "subnets": 2, "epochs": 1, "lr": 0.03},
+            "kernel": {"expands": E6, "depths": D2, "epochs": 1, "lr": 0.03},
+            "depth": {"expands": E6, "subnets": 2, "epochs": 1, "lr": 0.03},
             "expand1": {
                 "expands": (4, 6), "subnets": 2, "epochs": 1, "lr": 0.03, "sort_width": True,
             },

@@ -1,22 +1,24 @@
 """Checkpoints and saved networks; the only file that imports orbax."""
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
-from jax.errors import JaxRuntimeError
 from jax.sharding import SingleDeviceSharding
 
+from ofa_jax.files import naming, read_json, short, write_json, writing
 from ofa_jax.models import Network, build_subnet, build_supernet
-from ofa_jax.processes import is_first, several
-from ofa_jax.space import SearchSpace
+from ofa_jax.names import check_inside
+from ofa_jax.plain import build
+from ofa_jax.processes import is_first, lost_another, several
+from ofa_jax.space import Arch, SearchSpace
 from ofa_jax.spaces import space_from_dict
 
 Tree = Any
@@ -27,10 +29,12 @@ SEAL = "sha256.json"
 
 @contextlib.contextmanager
 def open_phase(workdir: Path, phase: str, keep: int) -> Iterator[ocp.CheckpointManager]:
-    """The checkpoints of one phase, of which the newest `keep` stay."""
+    """The checkpoints of one phase, of which the newest `keep` stay; `workdir` must exist."""
     options = ocp.CheckpointManagerOptions(
         max_to_keep=keep, create=True, cleanup_tmp_directories=True
     )
+    with writing(workdir):  # orbax would make one that vanished anew
+        (workdir / "checkpoints").mkdir(exist_ok=True)
     manager = ocp.CheckpointManager(phase_directory(workdir, phase), options=options)
     try:
         yield manager
@@ -65,11 +69,12 @@ def check_step(workdir: Path, phase: str, step: int) -> None:
     _check_seal(phase_directory(workdir, phase) / str(step))
 
 
-def remove_step(workdir: Path, phase: str, step: int) -> None:
-    """Deletes a checkpoint; the seal goes first, so that half of one is never taken for whole."""
-    directory = phase_directory(workdir, phase) / str(step)
-    (directory / SEAL).unlink(missing_ok=True)
-    shutil.rmtree(directory)
+def put_aside(workdir: Path, phase: str, step: int) -> Path:
+    """Moves a damaged checkpoint to `damaged/`, out of the way of its step; the new place."""
+    place = workdir / "damaged" / f"{phase}-{step}"
+    place.parent.mkdir(exist_ok=True)
+    shutil.rmtree(place, ignore_errors=True)  # of the same step, when it was damaged before
+    return (phase_directory(workdir, phase) / str(step)).rename(place)
 
 
 def save_step(
@@ -95,7 +100,8 @@ def _check_room(directory: Path, state: Tree) -> None:
     # Found by orbax, a full disk costs pages of tracebacks from threads of its own. It writes the
     # state twice, by process and merged, before it drops the first.
     needed = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    free = shutil.disk_usage(directory).free
+    with writing(directory):
+        free = shutil.disk_usage(directory).free
     if free < needed:
         raise OSError(
             f"no space left for a checkpoint in {directory}: {needed / 1e6:.1f} MB are needed,"
@@ -119,16 +125,20 @@ def seal_saves(manager: ocp.CheckpointManager) -> None:
 
 def _written(manager: ocp.CheckpointManager, write: Callable[[], Any]) -> None:
     """Runs a write and turns whatever the storage raises into one line."""
-    try:
+    what = f"a checkpoint in {manager.directory} could not be written, those before it are whole"
+    with _in_one_line(what):
         write()
+
+
+@contextlib.contextmanager
+def _in_one_line(what: str) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:  # tensorstore, the system and orbax each raise their own
-        if several() and isinstance(error, JaxRuntimeError):
-            raise  # not the storage: another process was lost
+        if lost_another(error):
+            raise  # not the storage
         reason = " ".join(str(error).split())[-200:]  # the cause comes last
-        raise OSError(
-            f"a checkpoint in {manager.directory} could not be written, those before it are whole:"
-            f" {reason}"
-        ) from error
+        raise OSError(f"{what}: {reason}") from error
 
 
 def restore_step(workdir: Path, phase: str, step: int, like: Tree) -> Tree:
@@ -150,17 +160,17 @@ def save_network(directory: Path, variables: Tree, description: Mapping[str, Any
     """Writes variables and their description (space, arch, ...), replacing `directory` at once.
 
     For one process alone: of several, only one should.
+
+    Raises:
+      OSError: it could not be written.
     """
     variables = jax.device_get(variables)
-    with _checkpointer() as checkpointer:
-        checkpointer.save(
-            directory.absolute(),
-            args=ocp.args.Composite(
-                variables=ocp.args.StandardSave(variables),
-                description=ocp.args.JsonSave(dict(description)),
-            ),
-            force=True,
-        )
+    items = ocp.args.Composite(
+        variables=ocp.args.StandardSave(variables), description=ocp.args.JsonSave(dict(description))
+    )
+    _check_room(directory.parent, variables)
+    with _checkpointer() as checkpointer, _in_one_line(f"{directory} could not be written"):
+        checkpointer.save(directory.absolute(), args=items, force=True)
     _seal(directory)
 
 
@@ -170,8 +180,7 @@ def load_supernet(directory: str | Path) -> tuple[SearchSpace, Network, Tree]:
     Raises:
       ValueError: the directory is missing, incomplete or not a supernet.
     """
-    description = _description(Path(directory))
-    space = space_from_dict(description["space"])
+    space = _description(Path(directory)).space
     net = build_supernet(space)
     return space, net, _load_variables(Path(directory), net, space.largest())
 
@@ -182,7 +191,16 @@ def load_space(directory: str | Path) -> SearchSpace:
     Raises:
       ValueError: the directory is missing or not a supernet's.
     """
-    return space_from_dict(_description(Path(directory), check=False)["space"])
+    return _description(Path(directory), check=False).space
+
+
+def load_classes(directory: str | Path) -> tuple[str, ...]:
+    """The names of the classes a supernet was trained on; () where it does not say.
+
+    Raises:
+      ValueError: the directory is missing or not a supernet's.
+    """
+    return _description(Path(directory), check=False).classes
 
 
 def load_subnet(directory: str | Path) -> tuple[Network, Tree]:
@@ -193,10 +211,9 @@ def load_subnet(directory: str | Path) -> tuple[Network, Tree]:
     """
     network = Path(directory) / "orbax"
     description = _description(network)
-    if "arch" not in description:
+    if description.arch is None:
         raise ValueError(f"{directory} holds no subnet: its description has no arch")
-    space = space_from_dict(description["space"])
-    subnet = build_subnet(space, space.arch_from_dict(description["arch"]))
+    subnet = build_subnet(description.space, description.arch)
     return subnet, _load_variables(network, subnet, None)
 
 
@@ -211,14 +228,35 @@ def _checkpointer() -> ocp.Checkpointer:
     return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
-def _description(directory: Path, check: bool = True) -> dict[str, Any]:
+class Description(NamedTuple):
+    """What a saved network says of itself."""
+
+    space: SearchSpace
+    arch: Arch | None
+    classes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Written:
+    """A description as JSON holds it, among other fields."""
+
+    space: dict[str, Any]
+    arch: dict[str, Any] | None = None
+    classes: tuple[str, ...] = ()
+
+
+def _description(directory: Path, check: bool = True) -> Description:
     with _checkpointer() as checkpointer:
         items = ocp.args.Composite(description=ocp.args.JsonRestore())
         restore = functools.partial(checkpointer.restore, directory.absolute(), items)
-        found = _readable(directory, restore, check)
-    if not isinstance(found["description"], dict) or "space" not in found["description"]:
-        raise ValueError(f"{directory} holds no network: its description has no space")
-    return found["description"]
+        found = _readable(directory, restore, check)["description"]
+    with naming(directory):
+        if not isinstance(found, dict) or "space" not in found:
+            raise ValueError("it holds no network: its description has no space")
+        written = build(_Written, found, strict=False)
+        space = space_from_dict(written.space)
+        arch = None if written.arch is None else space.arch_from_dict(written.arch)
+        return Description(space, arch, written.classes)
 
 
 def _load_variables(directory: Path, net: Network, arch: Any) -> Tree:
@@ -245,13 +283,15 @@ def _readable(path: Path, restore: Callable[[], Any], check: bool = True) -> Any
     """Runs a restore and turns whatever the storage raises into one line that names the path."""
     if not path.is_dir():
         raise ValueError(f"no checkpoint at {path}")
+    for inner in path.rglob("*"):  # a pipe would be waited for
+        if not (inner.is_file() or inner.is_dir()):
+            raise ValueError(f"checkpoint {path} cannot be read: {inner.name} is no regular file")
     if check:
         _check_seal(path)
     try:
         return restore()
     except Exception as error:  # tensorstore, zarr, JSON and orbax each raise their own
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"checkpoint {path} cannot be read: {reason}") from error
+        raise ValueError(f"checkpoint {path} cannot be read: {short(error)}") from error
 
 
 # Orbax finds a missing file, not a changed one, and a damaged array makes it print pages; so
@@ -267,14 +307,20 @@ def _check_seal(directory: Path) -> None:
     if not (directory / SEAL).exists():  # killed between the save and its seal
         return
     try:
-        expected = json.loads((directory / SEAL).read_text())
+        expected = build(dict[str, str], read_json(directory / SEAL))
+        for name in expected:
+            check_inside(SEAL, name)
     except ValueError as error:
         raise ValueError(f"checkpoint {directory} cannot be read: {SEAL} is damaged") from error
-    found = _checksums(directory)
-    for name in sorted({*expected, *found}):
-        if expected.get(name) != found.get(name):
-            state = "is altered or truncated" if name in found else "is missing"
-            raise ValueError(f"checkpoint {directory} cannot be read: its file {name} {state}")
+    # What else lies there, such as .DS_Store, is nobody's damage.
+    for name, wanted in sorted(expected.items()):
+        path = directory / name
+        if not path.is_file():
+            raise ValueError(f"checkpoint {directory} cannot be read: its file {name} is missing")
+        if checksum(path) != wanted:
+            raise ValueError(
+                f"checkpoint {directory} cannot be read: its file {name} is altered or truncated"
+            )
 
 
 def _checksums(directory: Path) -> dict[str, str]:
@@ -288,13 +334,3 @@ def checksum(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-# -- small files ----------------------------------------------------------------------------------
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Writes JSON so that a reader sees the old file or the new one, never half of one."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(data, indent=1) + "\n")
-    temporary.replace(path)

@@ -11,18 +11,46 @@ from typing import Any
 
 import ml_collections
 
+from ofa_jax.files import shown
 from ofa_jax.plain import build
-from ofa_jax.space import Number, SearchSpace, Stage
+from ofa_jax.space import PIXELS, Number, SearchSpace, Stage
 from ofa_jax.spaces import get_space
 from ofa_jax.train.losses import DISTILLATIONS
-from ofa_jax.train.phases import Phase, check_curriculum
+from ofa_jax.train.phases import HIGHEST, LONGEST, SOURCES, Phase, check_curriculum
 
 FORMATS = ("stablehlo", "onnx", "onnx-int8", "tflite")  # what a subnet can be exported to
+
+
+LARGEST = 2**31 - 1  # what an int32 on the device holds
+DRAWN = 4096  # random subnets, of which those nearest in cost to a winner are compared with it
+
+
+def _between(section: Any, low: float, high: float, *fields: str) -> None:
+    """Raises `ValueError` unless all of these fields are within both limits."""
+    for field in fields:
+        if not low <= getattr(section, field) <= high:
+            limits = f"at least {low}" if high == math.inf else f"{low} to {high}"
+            raise ValueError(f"{field}={getattr(section, field)}: expected {limits}")
+
+
+def _pixels(field: str, resolutions: tuple[int, ...]) -> None:
+    """Raises `ValueError` unless all of these are sizes of images."""
+    if not all(1 <= size <= PIXELS for size in resolutions):
+        raise ValueError(f"{field}={shown(resolutions)}: expected pixels, 1 to {PIXELS}")
 
 
 def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ValueError(f"{field}={value!r}: expected one of {', '.join(allowed) or 'none'}")
+
+
+def check_normalization(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    """Raises `ValueError` unless both are of three channels of pixels in [0, 1]."""
+    for field, values, low in (("mean", mean, 0), ("std", std, 0.001)):
+        if len(values) != 3:
+            raise ValueError(f"{field}={shown(values)}: expected 3 numbers")
+        if not all(low <= value <= 1 for value in values):
+            raise ValueError(f"{field}={values}: expected numbers from {low} to 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +97,7 @@ class SpaceConfig:
 
 @dataclasses.dataclass(frozen=True)
 class AugmentConfig:
-    """How a training image is varied: a crop, then a mirror image, then its colours.
+    """How a training image is varied: a crop, a mirror image, its colours, parts of others.
 
     Attributes:
       crop: "resized" takes a random box of the image and resizes it; "pad", for small images, adds
@@ -83,6 +111,15 @@ class AugmentConfig:
         has 32 / 255.
       saturation: s scales saturation by a factor from 1 - s to 1 + s. Source: ours; the reference
         has 0.5.
+      policy: "trivial" applies one random operation of random strength to each image
+        (TrivialAugment, arXiv 2103.10158); "" none. Source: the reference has none.
+      erase: probability that a random box, of 2 to 33 % of the image, becomes noise (random
+        erasing, arXiv 1708.04896). Source: the reference has none.
+      mixup: images and labels of a batch are mixed by a share from Beta(mixup, mixup) (arXiv
+        1710.09412); 0 mixes none. Source: the reference has none.
+      cutmix: a box of another image of the batch replaces an area from Beta(cutmix, cutmix) (arXiv
+        1905.04899); 0 none; with `mixup`, each has half of the batches. Source: the reference has
+        none.
     """
 
     crop: str = "pad"
@@ -92,16 +129,21 @@ class AugmentConfig:
     flip: float = 0.0
     brightness: float = 0.0
     saturation: float = 0.0
+    policy: str = ""
+    erase: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
 
     def __post_init__(self) -> None:
         _one_of("crop", self.crop, ("resized", "pad"))
+        if self.policy not in ("", "trivial"):
+            raise ValueError(f"policy={self.policy!r}: expected 'trivial', or '' for none")
         if not (len(self.area) == 2 and 0 < self.area[0] <= self.area[1] <= 1):
             raise ValueError(f"area={self.area}: expected two shares of the image, from 0 to 1")
-        if not (len(self.aspect) == 2 and 0 < self.aspect[0] <= self.aspect[1]):
+        if not (len(self.aspect) == 2 and 0.01 <= self.aspect[0] <= self.aspect[1] <= 100):
             raise ValueError(f"aspect={self.aspect}: expected two ratios, width over height")
-        for field in ("pad", "flip", "brightness", "saturation"):
-            if not 0 <= getattr(self, field) <= 1:
-                raise ValueError(f"{field}={getattr(self, field)}: expected 0 to 1")
+        _between(self, 0, 100, "mixup", "cutmix")
+        _between(self, 0, 1, "pad", "flip", "brightness", "saturation", "erase")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,16 +157,15 @@ class DataConfig:
         tfds dataset's own, or one with a folder of images for each class.
       data_dir: the folder where tfds keeps its datasets; "" takes the default of tfds.
       train_split: the split to train on.
-      test_split: the split to test on; "" takes "test", else "validation" or "val", else
-        `held_out` training images.
+      test_split: the split to test on; "" takes "test", else a validation split ("validation",
+        "val" or "valid"), else `held_out` training images; "none" takes these in any case.
       held_out_split: the split that choices are made on; "" takes a validation split beside the
-        one to test on, else `held_out` training images.
+        one to test on, else `held_out` training images; "none" takes these in any case.
       held_out: training images to hold out for each of these splits that the dataset lacks.
         Source: ours; the reference holds out 10,000 of ImageNet's.
       image_key: a tfds dataset's name for the image.
       label_key: a tfds dataset's name for the class.
-      corrupt: a corrupt image is the end of the run ("stop"), or is passed over and counted
-        ("skip").
+      corrupt: a corrupt image ends the run ("stop"), or is skipped and counted ("skip").
       batch_size: images a step, over all devices. Source: the reference's 64 of each worker.
       resolutions: heights = widths in pixels, one of which is drawn for every batch. Source: ours;
         the reference draws from 128, 132, ... 224.
@@ -162,25 +203,29 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _one_of("corrupt", self.corrupt, ("stop", "skip"))
-        if not 0 < self.center_crop <= 1:
-            raise ValueError(f"center_crop={self.center_crop}: expected above 0, at most 1")
-        if self.workers < 0:
-            raise ValueError(f"workers={self.workers}: expected at least 0")
+        _between(self, 0.01, 1, "center_crop")
+        _between(self, 0, math.inf, "held_out")
+        _between(self, 0, 1000, "workers")
+        _between(self, 1, 1000, "threads", "prefetch")
         if self.size and (len(self.size) != 2 or self.size[0] < 1 or self.size[1] < 2):
             raise ValueError(f"size={self.size}: expected (training images, classes), or nothing")
-        for field in ("mean", "std"):
-            if len(getattr(self, field)) != 3:
-                raise ValueError(f"{field}={getattr(self, field)}: expected 3 numbers")
+        check_normalization(self.mean, self.std)
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """The optimiser (Nesterov SGD), how nets compute, and checkpoints.
+    """The optimiser and its schedule, how nets compute, and checkpoints.
 
     Attributes:
-      momentum: share of the last update that the next one keeps. Source: the reference.
-      weight_decay: share of the weights that is added to the gradient, before the momentum; batch
-        norms and biases have none. Source: the reference.
+      optimizer: "sgd" (with Nesterov momentum) or "adamw". Source: the reference has "sgd".
+      schedule: a cosine takes the learning rate to 0 in each "phase", or once in the "run", in
+        which only the first phase may warm up. Source: the reference has "phase".
+      momentum: share of the last update that the next one keeps; of AdamW, its first beta. Source:
+        the reference.
+      weight_decay: share of the weights that is added to the gradient, before the momentum, or
+        after it by AdamW; batch norms and biases have none. Source: the reference.
+      clip: largest norm of a step's gradient, summed over its subnets; 0 is none. Source: ours; the
+        reference has none.
       label_smoothing: share of a label that is spread over all classes. Source: the reference.
       dtype: what nets compute in, "float32" or "bfloat16"; parameters, optimiser, statistics and
         losses are float32 in both.
@@ -194,8 +239,11 @@ class TrainConfig:
       checkpoint_keep: how many checkpoints of each phase are kept, the newest.
     """
 
+    optimizer: str = "sgd"
+    schedule: str = "phase"
     momentum: float = 0.9
     weight_decay: float = 3e-5
+    clip: float = 0.0
     label_smoothing: float = 0.1
     dtype: str = "float32"
     compute: str = "auto"
@@ -206,6 +254,12 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _one_of("dtype", self.dtype, ("float32", "bfloat16"))
         _one_of("compute", self.compute, ("auto", "masks", "branches"))
+        _one_of("optimizer", self.optimizer, ("sgd", "adamw"))
+        _one_of("schedule", self.schedule, ("phase", "run"))
+        _between(self, 0, math.inf, "clip")
+        _between(self, 0, 1, "label_smoothing", "weight_decay")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum={self.momentum}: expected at least 0, below 1")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema={self.ema}: expected at least 0, below 1")
 
@@ -245,9 +299,8 @@ class ParallelConfig:
                 "statistics='global' needs subnets='same': channels of different subnets have no"
                 " statistics in common"
             )
-        for field, least in (("devices", 0), ("micro_steps", 1), ("timeout", 1)):
-            if getattr(self, field) < least:
-                raise ValueError(f"{field}={getattr(self, field)}: expected at least {least}")
+        _between(self, 0, math.inf, "devices")
+        _between(self, 1, math.inf, "micro_steps", "timeout")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,11 +311,20 @@ class DistillConfig:
       loss: "soft" (cross-entropy with the teacher's probabilities), "mse" (of logits) or "alpha"
         (AlphaNet's divergence, arXiv 2102.07954). Source: the reference, which also has "mse".
       source: the frozen largest net of the first phase ("teacher"), or the largest net of the step
-        itself ("largest"). Source: the reference.
+        itself ("largest"), which then learns from labels alone. Source: the reference.
+      temperature: by which logits are divided before they are compared. Source: the reference.
+      smooth_labels: whether what is taught has smoothed labels too. Source: the reference.
     """
 
     loss: str = "soft"
     source: str = "teacher"
+    temperature: float = 1.0
+    smooth_labels: bool = True
+
+    def __post_init__(self) -> None:
+        _one_of("loss", self.loss, tuple(DISTILLATIONS))
+        _one_of("source", self.source, SOURCES)
+        _between(self, 0.01, 1000, "temperature")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -327,15 +389,13 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         _one_of("cost", self.cost, ("macs", "params", "memory", "latency"))
-        least = {"archs": 20, "latency_batch": 1, "winners": 1, "random_archs": 0, "population": 0,
-                 "generations": 1}  # fmt: skip
-        for field, minimum in least.items():
-            if getattr(self, field) < minimum:
-                raise ValueError(f"{field}={getattr(self, field)}: expected at least {minimum}")
-        if min(self.resolutions, default=1) < 1:
-            raise ValueError(f"resolutions={self.resolutions}: expected pixels")
+        _between(self, 20, 1_000_000, "archs")
+        _between(self, 1, 1_000_000, "latency_batch", "winners", "generations")
+        _between(self, 0, 1_000_000, "population")
+        _between(self, 0, DRAWN, "random_archs")
+        _pixels("resolutions", self.resolutions)
         if any(c <= 0 for c in self.constraints):
-            raise ValueError(f"constraints={self.constraints}: expected positive costs")
+            raise ValueError(f"constraints={shown(self.constraints)}: expected positive costs")
         if not -1 <= self.least_tau <= 1:
             raise ValueError(f"least_tau={self.least_tau}: expected -1 to 1")
 
@@ -370,10 +430,8 @@ class FinetuneConfig:
     distill: float = 1.0
 
     def __post_init__(self) -> None:
-        for field in ("epochs", "warmup_epochs", "lr", "distill"):
-            value = getattr(self, field)
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{field}={value}: expected a number of at least 0")
+        _between(self, 0, LONGEST, "epochs", "warmup_epochs")
+        _between(self, 0, HIGHEST, "lr", "distill")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -397,12 +455,15 @@ class Config:
 
     Attributes:
       seed: every random number of the run follows from it. Source: the reference.
+      init: a trained supernet to start from: its directory, a run's workdir, or a PyTorch file of
+        the reference; "" starts from random weights. The run's space may be larger than its own.
       space: which subnets there are.
       data: which images, and how they reach the device.
       train: the optimiser, how nets compute, and checkpoints.
       parallel: how a step is spread over devices and processes.
       distill: what subnets learn from, beside the labels.
-      curriculum: names of `phases`, one or more, in the order in which they are trained.
+      curriculum: names of `phases` in the order in which they are trained; () trains nothing, and
+        needs `init`.
       phases: the phases, by names of your own.
       evaluate: the grid of subnets that is evaluated, and the calibration of any subnet.
       search: which subnets to look for, and by what.
@@ -412,6 +473,7 @@ class Config:
     """
 
     seed: int = 0
+    init: str = ""
     space: SpaceConfig = SpaceConfig()
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
@@ -426,8 +488,7 @@ class Config:
     export: ExportConfig = ExportConfig()
 
     def __post_init__(self) -> None:
-        _one_of("distill.loss", self.distill.loss, tuple(DISTILLATIONS))
-        _one_of("distill.source", self.distill.source, ("teacher", "largest"))
+        _between(self, 0, LARGEST, "seed")
         _one_of("evaluate.split", self.evaluate.split, ("test", "held_out"))
         for name in self.extract.archs:
             _one_of("extract.archs", name, ("smallest", "largest"))
@@ -435,20 +496,27 @@ class Config:
             _one_of("curriculum", name, tuple(self.phases))
         if len(set(self.curriculum)) != len(self.curriculum):
             raise ValueError(f"curriculum={self.curriculum}: a phase is named twice")
-        for field in ("data.batch_size", "data.threads", "data.prefetch",
-                      "train.checkpoint_steps", "train.checkpoint_keep", "evaluate.batch_size",
-                      "evaluate.calibration_images",
+        for field in ("data.batch_size", "train.checkpoint_steps", "train.checkpoint_keep",
+                      "evaluate.batch_size", "evaluate.calibration_images",
                       "evaluate.calibration_batch_size"):  # fmt: skip
             section, key = field.split(".")
             value = getattr(getattr(self, section), key)
             if value < 1:
                 raise ValueError(f"{field}={value}: expected at least 1")
-        if not self.data.resolutions or min(self.data.resolutions) < 1:
-            raise ValueError(f"data.resolutions={self.data.resolutions}: expected pixels")
-        if min(self.evaluate.resolutions, default=1) < 1:
-            raise ValueError(f"evaluate.resolutions={self.evaluate.resolutions}: expected pixels")
+        if not self.data.resolutions:
+            raise ValueError("data.resolutions=(): expected pixels")
+        _pixels("data.resolutions", self.data.resolutions)
+        _pixels("evaluate.resolutions", self.evaluate.resolutions)
         space = self.search_space(self.space.num_classes or 2)
-        check_curriculum(space, self.ordered_phases(), self.distill.source)
+        if not (self.curriculum or self.init):
+            raise ValueError("curriculum=(): expected the names of one phase or more, or `init`")
+        check_curriculum(space, self.ordered_phases(), teacher=bool(self.init))
+        for name in self.curriculum[1:] if self.train.schedule == "run" else ():
+            if self.phases[name].warmup_epochs:
+                raise ValueError(
+                    f"phases.{name}.warmup_epochs={self.phases[name].warmup_epochs}: with"
+                    " train.schedule='run' only the first phase warms up"
+                )
 
     def search_space(self, num_classes: int) -> SearchSpace:
         """The run's search space, for so many classes.
@@ -467,8 +535,16 @@ class Config:
         return get_space(**replaced, num_classes=num_classes)
 
     def ordered_phases(self) -> list[tuple[str, Phase]]:
-        """The phases by name, in the order of the curriculum."""
-        return [(name, self.phases[name]) for name in self.curriculum]
+        """The phases by name, in the order of the curriculum, each with what it distils from."""
+        return [(name, self.complete(self.phases[name])) for name in self.curriculum]
+
+    def complete(self, phase: Phase) -> Phase:
+        """The phase with the run's distillation where it has none of its own."""
+        return dataclasses.replace(
+            phase,
+            source=phase.source or self.distill.source,
+            loss=phase.loss or self.distill.loss,
+        )
 
 
 def defaults(**sections: Any) -> ml_collections.ConfigDict:
@@ -491,4 +567,4 @@ def from_dict(data: Mapping[str, Any]) -> Config:
     Raises:
       ValueError: an unknown field, a wrong type or a value outside the allowed ones, by name.
     """
-    return build(Config, data)
+    return build(Config, data, largest=LARGEST)

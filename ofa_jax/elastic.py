@@ -14,7 +14,7 @@ from jax import lax
 
 def prefix_mask(active: jax.Array, size: int) -> jax.Array:
     """`[size]` booleans, true for the first `active` (int32 scalar) channels."""
-    return jnp.arange(size) < active
+    return jnp.arange(size, dtype=jnp.int32) < active
 
 
 # -- elastic kernel ----------------------------------------------------------------------------
@@ -116,5 +116,5 @@ def normalize(
         # Zeroing factor and offset zeroes the output and every gradient of the channel, for the
         # price of two vectors instead of one more pass over the activations.
         factor, offset = jnp.where(mask, factor, 0.0), jnp.where(mask, offset, 0.0)
-    y = x * factor[None, None, None, :] + offset[None, None, None, :]
+    y = x.astype(jnp.float32) * factor[None, None, None, :] + offset[None, None, None, :]
     return y.astype(x.dtype)

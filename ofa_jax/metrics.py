@@ -1,6 +1,7 @@
 """What a run tells: JSON lines and TensorBoard for machines, a progress bar for people."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import socket
@@ -16,6 +17,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
 
+from ofa_jax.files import parse_json, read_text, write_text, writing
+from ofa_jax.plain import build
 from ofa_jax.processes import hear, is_first
 
 T = TypeVar("T")
@@ -36,12 +39,11 @@ class MetricsLog:
         self._path = workdir / "metrics.jsonl"
         kept = []
         if self._path.exists():
-            lines = self._path.read_text().splitlines(True)
+            lines = read_text(self._path).splitlines(True)
             kept = [line for line in lines if _logged_by(line, step)]
-        temporary = workdir / ".metrics.jsonl.tmp"
-        temporary.write_text("".join(kept))
-        temporary.replace(self._path)
-        self._file = self._path.open("a")
+        self._last = json.loads(kept[-1]) if kept else {}
+        write_text(self._path, "".join(kept))
+        self._file = self._path.open("a", encoding="utf-8")
         # Not `EventFileWriter`: its thread dies of a full disk, and then it waits for ever.
         (workdir / "tb").mkdir(exist_ok=True)
         file = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
@@ -49,6 +51,10 @@ class MetricsLog:
         self._tell(file_version="brain.Event:2")
         # What TensorBoard was told of later steps does not count.
         self._tell(step=step + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def has_held_out(self, step: int) -> bool:
+        """Whether the log that was found ends with the held-out figures of a step."""
+        return self._last.get("step") == step and self._last.get("group") == "held_out"
 
     def write(self, step: int, values: Mapping[str, float], phase: str, group: str) -> None:
         """Logs `values` of one step under `group`, such as "train" or "held_out".
@@ -63,13 +69,11 @@ class MetricsLog:
             Summary.Value(tag=f"{group}/{name}", simple_value=value)
             for name, value in values.items()
         ]
-        try:
+        with writing(self._path):
             self._file.write(json.dumps(record) + "\n")
             self._file.flush()
             self._tell(step=step, summary=Summary(value=scalars))
             self._board.flush()
-        except OSError as error:
-            raise OSError(f"{self._path} could not be written: {error.strerror}") from error
 
     def _tell(self, **event: Any) -> None:
         self._board.write(Event(wall_time=time.time(), **event).SerializeToString())
@@ -87,9 +91,16 @@ class MetricsLog:
 
 def _logged_by(line: str, step: int) -> bool:
     try:
-        return json.loads(line)["step"] <= step
-    except (ValueError, KeyError):  # the half line of a killed run
+        return build(_Logged, parse_json(line), strict=False).step <= step
+    except ValueError:  # the half line of a killed run
         return False
+
+
+@dataclasses.dataclass(frozen=True)
+class _Logged:
+    """What every line has."""
+
+    step: int
 
 
 class Progress:

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import jax
 import numpy as np
+from jax.errors import JaxRuntimeError
 from jax.experimental import multihost_utils
 
 LOST = 69  # exit code: sysexits' "service unavailable"
@@ -46,17 +47,19 @@ def connect(coordinator: str = "", count: int = 0, index: int = -1, timeout: int
         raise ValueError(f"--process={index}: expected 0 to {count - 1}, as --processes={count}")
     if coordinator and not coordinator.rpartition(":")[2].isdigit():
         raise ValueError(f"--coordinator={coordinator!r}: expected HOST:PORT")
-    # JAX's own limit ends the process with pages of C++; this one comes first.
+    # JAX's own limits end the process with pages of C++; this one, and parallel.timeout for one
+    # that no longer answers, come first.
     late = threading.Timer(timeout, _give_up, (coordinator, timeout))
     late.daemon = True
     late.start()
     try:
-        if all(given):
-            jax.distributed.initialize(
-                coordinator, count, index, initialization_timeout=timeout + 60
-            )
-        else:
-            jax.distributed.initialize(initialization_timeout=timeout + 60)
+        jax.distributed.initialize(
+            coordinator or None,
+            count or None,
+            index if index >= 0 else None,
+            initialization_timeout=timeout + 60,
+            heartbeat_timeout_seconds=3600,
+        )
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"the processes of this run did not meet: {reason}") from error
@@ -198,16 +201,37 @@ def _place(thread: int) -> str:
     return f"{os.path.basename(own[-1].filename)}:{own[-1].lineno}, {own[-1].name}"
 
 
+def lost_another(error: BaseException | None) -> bool:
+    """Whether an error says that another process of this run, or the way to it, was lost.
+
+    The runtime's own errors do, and those of other libraries that hide one behind their words.
+    """
+    if not several():
+        return False
+    while error is not None:
+        # "Gloo AllGather failed" is a ValueError of JAX: an array that did not come was read.
+        if isinstance(error, JaxRuntimeError) or "Gloo " in str(error):
+            return "RESOURCE_EXHAUSTED" not in str(error)
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _say(text: str) -> None:
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except RuntimeError:  # a signal came while something else was being printed
+        os.write(2, f"{text}\n".encode(errors="backslashreplace"))
+
+
 def end(text: str, code: int = LOST) -> NoReturn:
     """Says on standard error why, and ends; several processes say which one they are.
 
     One of several ends at once: a regular end would wait for the others, which may wait for it.
     """
     if not several():
-        print(text, file=sys.stderr)
+        _say(text)
         sys.exit(code)
-    print(f"process {jax.process_index()} of {jax.process_count()}: {text}", file=sys.stderr)
-    sys.stderr.flush()
+    _say(f"process {jax.process_index()} of {jax.process_count()}: {text}")
     sys.stdout.flush()
     if is_first():  # the others talk through it, and may have the same to say
         time.sleep(2)

@@ -15,8 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ofa_jax.files import shown
+
 ACTIVATIONS = ("relu", "relu6", "h_swish")
 Number = int | float
+# More than anybody means; within them, costs are exact in 64 bits.
+CHANNELS, BLOCKS, PIXELS, CLASSES = 8192, 200, 4096, 1_000_000
+LARGEST = {"kernels": 99, "expands": 20, "depths": BLOCKS, "widths": 10, "resolutions": PIXELS}
 
 
 @jax.tree_util.register_dataclass
@@ -115,25 +120,36 @@ class SearchSpace(abc.ABC):
                 raise ValueError(f"{field}={values}: expected ascending numbers")
             if values and (values[0] < 0 or (values[0] == 0 and field != "depths")):
                 raise ValueError(f"{field}={values}: expected positive numbers")
+            if values and values[-1] > LARGEST[field]:
+                raise ValueError(f"{field}={values}: expected at most {LARGEST[field]}")
         if any(k % 2 == 0 for k in self.kernels):
             raise ValueError(f"kernels={self.kernels}: expected odd sizes")
         if not self.stages:
             raise ValueError("stages=(): expected one stage or more")
+        blocks = sum(depths[-1] for depths in self.stage_depths)
+        if blocks > BLOCKS:
+            raise ValueError(f"stages: {blocks} blocks: expected at most {BLOCKS}")
         for i, (stage, depths) in enumerate(zip(self.stages, self.stage_depths, strict=True)):
             if stage.act not in ACTIVATIONS:
                 allowed = ", ".join(ACTIVATIONS)
                 raise ValueError(f"stages[{i}].act={stage.act!r}: expected one of {allowed}")
-            if stage.width < 1 or stage.stride not in (1, 2):
-                raise ValueError(
-                    f"stages[{i}]: width={stage.width}, stride={stage.stride}: expected a positive"
-                    " width, and stride 1 or 2"
-                )
+            self._check_channels(f"stages[{i}].width", stage.width)
+            if stage.stride not in (1, 2):
+                raise ValueError(f"stages[{i}].stride={stage.stride}: expected 1 or 2")
+            if stage.depth < 0:
+                raise ValueError(f"stages[{i}].depth={stage.depth}: expected at least 0")
             if depths[0] < 1:
                 raise ValueError(f"stages[{i}] may have {depths[0]} blocks: expected at least 1")
-        if self.num_classes < 2:
-            raise ValueError(f"num_classes={self.num_classes}: expected at least 2")
+        if not 2 <= self.num_classes <= CLASSES:
+            raise ValueError(f"num_classes={self.num_classes}: expected 2 to {CLASSES:,}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout}: expected a rate in [0, 1)")
+        if not 1e-12 <= self.bn_eps <= 1:
+            raise ValueError(f"bn_eps={self.bn_eps}: expected 1e-12 to 1")
+
+    def _check_channels(self, field: str, channels: int, least: int = 1) -> None:
+        if not least <= channels <= CHANNELS:
+            raise ValueError(f"{field}={channels}: expected {least} to {CHANNELS:,} channels")
 
     # -- static structure ----------------------------------------------------------------------
 
@@ -251,11 +267,11 @@ class SearchSpace(abc.ABC):
         Raises:
           ValueError: a missing key, a wrong length or a value outside the choices, by name.
         """
-        needed = [d.key for d in self.dimensions.values() if d.key]
-        missing = [key for key in needed if key not in values]
+        if not isinstance(values, Mapping):
+            raise ValueError(f"arch={shown(values)}: expected an object with {self.keys}")
+        missing = [d.key for d in self.dimensions.values() if d.key and d.key not in values]
         if missing:
-            expected = ", ".join(repr(key) for key in needed)
-            raise ValueError(f"arch lacks {missing}: expected the keys {expected}")
+            raise ValueError(f"arch lacks {missing}: expected the keys {self.keys}")
         depth = self._indices(self.dimensions["depth"], values, None)
         active = self.active(np.asarray(depth))
         indices = {
@@ -263,6 +279,11 @@ class SearchSpace(abc.ABC):
             for field, d in self.dimensions.items()
         }
         return Arch(**{field: jnp.asarray(found, jnp.int32) for field, found in indices.items()})
+
+    @property
+    def keys(self) -> str:
+        """The keys of an arch's dict, as errors name them."""
+        return ", ".join(repr(d.key) for d in self.dimensions.values() if d.key)
 
     def _indices(
         self, dimension: Dimension, arch: Mapping[str, Any], active: Sequence[bool] | None
@@ -273,8 +294,9 @@ class SearchSpace(abc.ABC):
             values = [values] * length
         values = np.asarray(values).tolist() if isinstance(values, np.ndarray) else values
         if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != length:
-            count = len(values) if isinstance(values, Sequence) else repr(values)
-            raise ValueError(f"arch[{key!r}] has {count} entries: {self.name} has {length}")
+            text = isinstance(values, str) or not isinstance(values, Sequence)
+            count = shown(values) if text else f"{len(values)} entries"
+            raise ValueError(f"arch[{key!r}] has {count}: {self.name} has {length}")
         indices = []
         for i, (value, choices) in enumerate(zip(values, dimension.values, strict=True)):
             if value is None and active is not None and not active[i]:
@@ -284,7 +306,9 @@ class SearchSpace(abc.ABC):
             elif not isinstance(value, bool) and value in dimension.also:
                 indices.append(dimension.also.index(value))
             else:
-                raise ValueError(f"arch[{key!r}][{i}]={value!r}: {self.name} allows {choices}")
+                raise ValueError(
+                    f"arch[{key!r}][{i}]={shown(value)}: {self.name} allows {shown(choices)}"
+                )
         return indices
 
     def arch_to_dict(self, arch: Arch) -> dict[str, list[Any]]:
@@ -314,7 +338,7 @@ class SearchSpace(abc.ABC):
 
 
 def _uniform(key: jax.Array, opened: jax.Array) -> jax.Array:
-    logits = jnp.where(opened, 0.0, -jnp.inf)
+    logits = jnp.where(opened, jnp.float32(0), -jnp.inf)
     return jax.random.categorical(key, logits, axis=-1).astype(jnp.int32)
 
 

@@ -10,8 +10,9 @@ from typing import Any, TextIO
 
 import jax
 
-from ofa_jax import checkpoint, processes
+from ofa_jax import processes
 from ofa_jax.config import Config, from_dict, to_dict
+from ofa_jax.files import LONGEST, naming, read_object, short, shown, write_json
 
 # Where data lies and how fast it comes: the processes of a run may each have their own way.
 OWN = ("data.data_dir", "data.prefetch", "data.threads", "data.workers")
@@ -41,7 +42,7 @@ def check(workdir: Path, config: Config) -> None:
     """
     path = workdir / "config.json"
     if path.exists():
-        different = _differences(_plain(config), _plain(from_dict(_read(path))))
+        different = _differences(_plain(config), _plain(read_config(path)))
         if different:
             raise ValueError(f"{workdir} belongs to another config: {'; '.join(different[:3])}")
 
@@ -56,12 +57,31 @@ def check_processes(workdir: Path, config: Config) -> None:
     processes.check_same("their config", {**values, **versions})
 
 
+OF_A_RUN = (".lock", "config.json", "supernet")  # one of them makes a directory a run's
+_locked: set[Path] = set()  # by this process
+
+
 @contextlib.contextmanager
-def claim(workdir: Path, config: Config) -> Iterator[None]:
-    """Makes `workdir`, writes its `config.json` and keeps other runs out until left.
+def locked(workdir: Path) -> Iterator[None]:
+    """Keeps other processes out of a run's directory until left; within itself it does nothing.
 
     The lock is the system's: it goes when the process does, however that ends. Of several
-    processes the first one holds it.
+    processes the first one holds it. A directory that is no run's yet stays as it is.
+
+    Raises:
+      ValueError: it is in use, or cannot be written.
+    """
+    with contextlib.ExitStack() as held:
+        with processes.together():
+            if processes.is_first() and any((workdir / name).exists() for name in OF_A_RUN):
+                with _written(workdir):
+                    _lock(workdir, held)
+        yield
+
+
+@contextlib.contextmanager
+def claim(workdir: Path, config: Config) -> Iterator[None]:
+    """Makes `workdir`, writes its `config.json` and keeps other runs out, as `locked`, until left.
 
     Raises:
       ValueError: it belongs to another config, is in use, cannot be written or is not shared.
@@ -78,12 +98,28 @@ def claim(workdir: Path, config: Config) -> Iterator[None]:
 
 
 def _write_config(workdir: Path, config: Config, held: contextlib.ExitStack) -> None:
-    try:
+    with _written(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
-        _take(held.enter_context((workdir / ".lock").open("a+")), workdir)
-        checkpoint.write_json(workdir / "config.json", _plain(config))
+        _lock(workdir, held)
+        write_json(workdir / "config.json", _plain(config))
+
+
+@contextlib.contextmanager
+def _written(workdir: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise ValueError(f"workdir {workdir} cannot be written: {error.strerror}") from error
+        reason = error.strerror or error
+        raise ValueError(f"workdir {workdir} cannot be written: {reason}") from error
+
+
+def _lock(workdir: Path, held: contextlib.ExitStack) -> None:
+    path = workdir.resolve() / ".lock"
+    if path in _locked:
+        return
+    _take(held.enter_context(path.open("a+", encoding="utf-8")), workdir)
+    _locked.add(path)
+    held.callback(_locked.discard, path)
 
 
 def _take(lock: TextIO, workdir: Path) -> None:
@@ -91,7 +127,8 @@ def _take(lock: TextIO, workdir: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         lock.seek(0)
-        raise ValueError(f"{workdir} is in use by another run, process {lock.read()}") from error
+        told = short(lock.read(LONGEST))
+        raise ValueError(f"{workdir} is in use by another run, process {told}") from error
     lock.truncate(0)
     lock.write(str(os.getpid()))
     lock.flush()
@@ -106,24 +143,23 @@ def stored_config(workdir: Path) -> Config:
     path = workdir / "config.json"
     if not path.is_file():
         raise ValueError(f"{path} does not exist: give --config, for example configs/digits.py")
-    return from_dict(_read(path))
+    return read_config(path)
+
+
+def read_config(path: Path) -> Config:
+    """The configuration that a `config.json` holds; `ValueError`, naming the file, for another."""
+    with naming(path):
+        return from_dict(read_object(path))
 
 
 def _plain(config: Config) -> dict[str, Any]:
     return json.loads(json.dumps(to_dict(config)))  # tuples become lists, as in the file
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-
-
 def _differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     ours, theirs = _flat(ours), _flat(theirs)
     return [
-        f"{key} is {theirs.get(key)!r} there, {ours.get(key)!r} here"
+        f"{key} is {shown(theirs.get(key))} there, {shown(ours.get(key))} here"
         for key in sorted({*ours, *theirs})
         if ours.get(key) != theirs.get(key) and not _free(key)
     ]

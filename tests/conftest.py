@@ -1,11 +1,15 @@
+import ctypes
+import gc
 import os
+import resource
 
 import jax
 import main_runs
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 import ofa_jax
-from configs import digits_resnet
+from configs import digits_resnet, smoke
 from ofa_jax.config import from_dict
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -22,11 +26,71 @@ RESNET = "ofa_resnet50"
 TINY = "ofa_tiny_d123_e346_k357"
 
 
-@pytest.fixture(autouse=True, scope="module")
+LARGE = 1.5e9  # bytes: a process that has grown to this lets go of its compiled programs
+
+
+@pytest.fixture(autouse=True)
 def _free_memory():
-    """Compiled programs are not kept beyond their file: by the end there would be gigabytes."""
+    """Compiled programs are not kept for ever: a session's would fill gigabytes."""
     yield
-    jax.clear_caches()
+    if _resident() > LARGE:
+        jax.clear_caches()
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # glibc keeps what Python and LLVM have freed
+
+
+def _resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+LONG = (
+    "test_end_to_end.py", "test_notebooks.py", "test_processes.py", "test_readme.py",
+    "test_benchmarks.py", "test_parallel.py", "test_step.py", "test_branches.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    """What takes minutes first, so that no worker is alone with it at the end."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """Tests of a file stay together, as they share a run; files in their own order, not by size."""
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
+
+
+PEAKS = {}  # gigabytes by process
+
+
+def pytest_sessionfinish(session):
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["peak"] = peak
+    else:
+        PEAKS["main"] = peak
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    PEAKS[node.gateway.id] = getattr(node, "workeroutput", {}).get("peak", float("nan"))
+
+
+def pytest_terminal_summary(terminalreporter):
+    told = ", ".join(f"{name} {peak:.1f} GB" for name, peak in sorted(PEAKS.items()))
+    terminalreporter.write_line(f"peak memory: {told}")
+
+
+SMALL_RESNET, SMALL_MOBILENET = "small ResNet", "small MobileNetV3"
+
+
+SMALL = (SMALL_RESNET, SMALL_MOBILENET)
+
+
+def slow(*values):
+    """Parameters of tests that only `-m slow` runs."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
 
 
 @pytest.fixture(params=[MBV3, MBV3_WIDE, PROXYLESS, RESNET, TINY])
@@ -35,31 +99,34 @@ def space(request):
     return ofa_jax.get_space(request.param, num_classes=10)
 
 
-@pytest.fixture(params=[MBV3, "small ResNet", TINY])
+# The wider MobileNetV3 differs from the other in its widths alone: golden figures are enough.
+@pytest.fixture(params=[*slow(MBV3, PROXYLESS, RESNET), *SMALL])
+def space_to_run(request):
+    """Every space, for what runs or compiles whole nets: published ones take minutes."""
+    return named(request.param)
+
+
+@pytest.fixture(params=[*slow(MBV3), *SMALL])
 def deep_and_tiny(request):
     """One published space, and small ones, for what takes long to compile (gradients)."""
     return named(request.param)
 
 
-@pytest.fixture(params=[MBV3, PROXYLESS, RESNET, "small ResNet", TINY])
-def every_kind(request):
-    """A space of each kind, two minutes each to compile, and small ones."""
-    return named(request.param)
-
-
 def named(name):
-    if name == "small ResNet":
-        return digits_resnet_space()
+    if name == SMALL_RESNET:
+        return space_of(digits_resnet)
+    if name == SMALL_MOBILENET:
+        return space_of(smoke)
     return ofa_jax.get_space(name, num_classes=10)
 
 
 @pytest.fixture
 def small_resnet():
-    return digits_resnet_space()
+    return space_of(digits_resnet)
 
 
-def digits_resnet_space():
-    return from_dict(digits_resnet.get_config().to_dict()).search_space(10)
+def space_of(config):
+    return from_dict(config.get_config().to_dict()).search_space(10)
 
 
 @pytest.fixture

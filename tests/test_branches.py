@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conftest import MBV3, SMALL_MOBILENET, SMALL_RESNET, slow
 from random_nets import QUICKLY, random_images, random_variables
 
 import ofa_jax
@@ -48,7 +49,7 @@ def compare_gradients(mine, theirs):
 
 
 @pytest.fixture
-def smooth(every_kind, monkeypatch):
+def smooth(deep_and_tiny, monkeypatch):
     """Activations without kinks, which both ways share.
 
     Where an input lies on a kink, one rounding tips the gradient: images moved by 1e-7 change that
@@ -56,7 +57,7 @@ def smooth(every_kind, monkeypatch):
     once; and their pooling takes every other pixel.
     """
     acts = {"relu": jnp.tanh, "relu6": jnp.tanh, "h_swish": jax.nn.silu}
-    if every_kind.widths:
+    if deep_and_tiny.widths:
         acts = {"relu": lambda x: x}
         monkeypatch.setattr(conv, "max_pool", lambda x, size, stride: x[:, ::stride, ::stride])
     for name, act in acts.items():
@@ -68,9 +69,12 @@ def smooth(every_kind, monkeypatch):
     jax.clear_caches()
 
 
+@pytest.mark.parametrize(
+    "deep_and_tiny", [SMALL_MOBILENET, *slow(SMALL_RESNET, MBV3)], indirect=True
+)  # a minute each
 @pytest.mark.usefixtures("smooth")
-def test_branches_equal_masks_in_every_kind_of_space(every_kind):
-    space = every_kind
+def test_branches_equal_masks_in_both_families(deep_and_tiny):
+    space = deep_and_tiny
     net, variables = random_variables(space)
     images = random_images(space, 8)
     masks, branches = (

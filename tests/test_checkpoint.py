@@ -1,4 +1,5 @@
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -108,10 +109,30 @@ def test_a_damaged_step_is_named_and_left_alone(phase):
     with pytest.raises(ValueError, match=r"kernel/3 cannot be read: .* is altered or truncated"):
         checkpoint.check_step(workdir, "kernel", 3)
     assert identical(checkpoint.restore_step(workdir, "kernel", 2, states[1]), states[2])
-    checkpoint.remove_step(workdir, "kernel", 3)
+    place = checkpoint.put_aside(workdir, "kernel", 3)
+    assert place == workdir / "damaged/kernel-3"
+    assert largest_file(place / "state").stat().st_size > 0  # nothing is deleted
     assert checkpoint.saved_steps(workdir, "kernel") == [2]
     with pytest.raises(ValueError, match="no checkpoint at .*kernel/3"):
         checkpoint.restore_step(workdir, "kernel", 3, states[1])
+
+
+def test_a_stray_file_is_no_damage(phase, tiny):
+    """An editor's backup or what macOS leaves in any folder."""
+    workdir, states = phase
+    directory = checkpoint.phase_directory(workdir, "kernel") / "3"
+    for place in (directory, directory / "state", directory.parent):
+        (place / ".DS_Store").write_bytes(b"x")
+        (place / "notes.txt~").write_bytes(b"x")
+    checkpoint.check_step(workdir, "kernel", 3)
+    assert checkpoint.saved_steps(workdir, "kernel") == [3, 2]
+    assert identical(checkpoint.restore_step(workdir, "kernel", 3, states[1]), states[3])
+    _, variables = random_variables(tiny)
+    save_supernet(workdir / "net", tiny, variables)
+    for place in (workdir / "net", workdir / "net/variables"):
+        (place / ".DS_Store").write_bytes(b"x")
+    _, _, restored = ofa_jax.load_supernet(workdir / "net")
+    assert identical(restored, variables)
 
 
 def test_a_process_lost_during_a_save_is_not_the_storages_fault(tmp_path, monkeypatch):
@@ -126,3 +147,23 @@ def test_a_process_lost_during_a_save_is_not_the_storages_fault(tmp_path, monkey
         monkeypatch.setattr(checkpoint, "several", lambda: True)
         with gone:
             checkpoint._written(manager, lost)
+
+
+def test_a_workdir_that_vanished_is_not_made_anew(tmp_path):
+    gone = tmp_path / "run"
+    never = checkpoint.open_phase(gone, "full", 2)
+    with pytest.raises(OSError, match=r"run could not be written: No such file"), never:
+        pass
+    gone.mkdir()
+    with checkpoint.open_phase(gone, "full", 2) as manager:
+        (gone / "checkpoints").rename(tmp_path / "aside")
+        with pytest.raises(OSError, match=r"checkpoints/full could not be written: No such file"):
+            checkpoint.save_step(manager, 1, {"a": np.zeros(3)}, {})
+    assert not list(gone.iterdir())
+
+
+def test_a_network_that_does_not_fit_on_the_disk_is_not_begun(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(OSError, match=r"no space left for a checkpoint in .*: 0.0 MB are needed"):
+        checkpoint.save_network(tmp_path / "supernet", {"a": np.zeros(3)}, {})
+    assert not list(tmp_path.iterdir())

@@ -1,4 +1,5 @@
 import os
+import warnings
 
 import jax
 import pytest
@@ -41,3 +42,30 @@ def test_where_nothing_can_be_written_nothing_is_kept(settings, tmp_path, monkey
     before = settings()
     compiled.keep()
     assert settings() == before
+
+
+def test_a_user_without_a_home_keeps_nothing(settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as Python does then
+    before = settings()
+    compiled.keep()
+    assert settings() == before
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("doing", ["reading", "writing"])
+def test_half_a_program_is_removed_and_nobody_is_told(settings, tmp_path, monkeypatch, doing):
+    """JAX warns each time, and never writes it again."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    shown = []
+    monkeypatch.setattr("warnings.showwarning", lambda message, *_: shown.append(str(message)))
+    compiled.keep()
+    names = ("jit_step-ab12-cache", "jit_step_of-cd34-cache", "jit_init-ef56-cache")
+    for name in names:
+        (tmp_path / "ofa_jax" / name).write_text("half")
+    trouble = f"Error {doing} persistent compilation cache entry for 'jit_step': OSError: No space"
+    for text in (trouble, "another"):
+        warnings.showwarning(UserWarning(text), UserWarning, "compiler.py", 1)
+    assert sorted(p.name for p in (tmp_path / "ofa_jax").iterdir()) == sorted(names[1:])
+    assert shown == ["another"]

@@ -6,14 +6,14 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 import stand_in
-from main_runs import SMALL, SMOKE, run, start, wait_for, write_digits
+from main_runs import SAFETY, SMALL, SMOKE, run, run_forks, start, wait_for, write_digits
+from PIL import Image
 from random_nets import identical
 
 import ofa_jax
@@ -22,7 +22,7 @@ from ofa_jax.data.pipeline import evaluation_batches
 from ofa_jax.data.sources import load_dataset
 from ofa_jax.data.transforms import normalize_images
 
-PHASES = ["full", "kernel", "depth1", "depth2", "expand1", "expand2"]
+PHASES = ["full", "kernel", "depth", "expand1", "expand2"]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def smoke(tmp_path_factory):
 
 def test_the_whole_job(smoke):
     workdir, out = smoke
-    assert "training step compiled 2 times: 16 px x 1 a step, 16 px x 2 a step" in out
+    assert "training step compiled 1 time: 16 px" in out
     assert [
         line.split()[1].rstrip(":") for line in out.splitlines() if line.startswith("phase ")
     ] == PHASES
@@ -90,6 +90,7 @@ def test_the_search(smoke):
     assert card["arch"] == row["arch"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_goes_on_and_others_follow(smoke, tmp_path):
     workdir = shutil.copytree(smoke[0], tmp_path / "run")
     measured = workdir / "search/measured.jsonl"
@@ -120,7 +121,7 @@ def test_every_step_is_logged_once(smoke):
     workdir, _ = smoke
     records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     train = [r for r in records if r["group"] == "train"]
-    assert [r["step"] for r in train] == list(range(1, 172))
+    assert [r["step"] for r in train] == list(range(1, 153))
     assert all(np.isfinite([r["loss"], r["gradient_norm"]]).all() for r in train)
     assert train[-1]["learning_rate"] < train[-10]["learning_rate"]
     assert [r["phase"] for r in records if r["group"] == "held_out"] == PHASES
@@ -129,16 +130,21 @@ def test_every_step_is_logged_once(smoke):
 
 def test_the_same_command_again_does_nothing(smoke):
     workdir, _ = smoke
-    files = {p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file()}
-    began = time.monotonic()
+    before = written_at(workdir)
     code, out, error = run("--config=configs/smoke.py", f"--workdir={workdir}")
     assert code == 0, error
-    assert time.monotonic() - began < 30
-    assert "training is complete: 171 steps" in out
+    assert "training is complete: 152 steps" in out
     assert "compiled" not in out
-    assert {p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file()} == files
+    assert written_at(workdir) == before
 
 
+def written_at(workdir):
+    """When each file of a run was written, but for the lock, which names the last process."""
+    files = (path for path in workdir.rglob("*") if path.is_file() and path.name != ".lock")
+    return {path: path.stat().st_mtime_ns for path in files}
+
+
+@pytest.mark.slow
 def test_a_dataset_of_tfds_that_nobody_knew(tmp_path):
     """28x28, one channel: prepared by tfds, trained by overrides of `data` alone, two workers."""
     stop = stand_in.serve(tmp_path)
@@ -167,41 +173,59 @@ def test_a_dataset_of_tfds_that_nobody_knew(tmp_path):
     assert variables["params"]["classifier"]["kernel"].shape == (64, 3)
 
 
-def kill_when(process, path):
-    while not path.exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-
-
-def test_killed_twice_it_resumes_to_the_same_bits(smoke, tmp_path):
-    workdir, _ = smoke
-    flags = ("--config=configs/smoke.py", f"--workdir={tmp_path}", "--mode=train")
-    kill_when(start(*flags), tmp_path / "checkpoints/full/60")  # in the middle of a phase
-    second = start(*flags)
-    kill_when(second, tmp_path / "checkpoints/expand2")  # as a phase begins, widths just sorted
-    code, out, error = run(*flags)
+@pytest.mark.slow
+def test_classes_of_any_script_where_the_system_knows_ascii(tmp_path):
+    """A folder as people have it: what is left out is told, and `test` has no classes."""
+    names, count = ("ü", "猫", "🦉 'owl'"), 0
+    digits = load_dataset(DataConfig())
+    for number, example in enumerate(digits.train[i] for i in range(400)):
+        if example["label"] < 3:
+            folder = tmp_path / "data/train" / names[example["label"]]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(example["image"][..., 0]).save(folder / f"größe {number}.tiff")
+            count += 1
+    (tmp_path / "data/train/ü/notes.txt").touch()
+    (tmp_path / "data/test").mkdir()
+    (tmp_path / "data/test/1.png").touch()
+    ascii_alone = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    workdir = tmp_path / "a run of 100%, 'mine'"
+    flags = (
+        SMALL, f"--workdir={workdir}", "--mode=train", f"--config.data.name={tmp_path / 'data'}",
+        "--config.data.batch_size=16", "--config.data.held_out=9", "--config.curriculum=('full',)",
+    )  # fmt: skip
+    code, _, error = run(*flags, **ascii_alone)
+    assert code == 2
+    assert error.count("\n") == 1
+    assert (
+        "test has no class folders, but 1 .png outside class folders; data.test_split='n" in error
+    )
+    code, out, error = run(*flags, "--config.data.test_split=none", **ascii_alone)
     assert code == 0, error
-    resumed = re.search(r"resumed phase '(\w+)' at step (\d+) of 171", out)
-    assert resumed, out
-    assert (resumed[1], int(resumed[2])) in [("expand1", 152), ("expand2", 162)]
-    assert "phase depth2" not in out
-    _, _, expected = ofa_jax.load_supernet(workdir / "supernet")
-    _, _, restored = ofa_jax.load_supernet(tmp_path / "supernet")
-    assert identical(restored, expected)
-    log = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [r["step"] for r in log if r["group"] == "train"] == list(range(1, 172))
+    assert f"3 classes, images of various sizes; {count - 18} to train, 9 held out, 9 to t" in out
+    assert "; not used: test; left out: 1 .txt\n" in out
+    code, out, error = run("--mode=extract", f"--workdir={workdir}", "--arch=smallest",
+                           "--name=s", **ascii_alone)  # fmt: skip
+    assert code == 0, error
+    assert ", ".join(names) in (workdir / "subnets/s/README.md").read_text(encoding="utf-8")
+    assert json.loads((workdir / "subnets/s/card.json").read_text())["classes"] == [*names]
+    assert (workdir / "report.html").is_file()
+    code, out, error = run("--mode=predict", f"--subnet={workdir / 'subnets/s'}",
+                           f"--images={tmp_path / 'data/train'}", **ascii_alone)  # fmt: skip
+    assert (code, error) == (0, "left out: 1 .txt\n")
+    lines = out.splitlines()
+    assert len(lines) == count
+    for part in ("gr\\xf6\\xdfe", "  \\xfc ", "  \\u732b ", "  \\U0001f989 'owl' "):
+        assert all(part in line for line in lines)
 
 
 def test_a_subnet_of_ones_own_is_extracted_and_restored(smoke):
     workdir, _ = smoke
-    arch = {"ks": [5, 3, 7] * 2, "e": [3, 4, 6] * 2, "d": [2, 3]}
+    arch = {"ks": [5, 3, 7, 5], "e": [3, 4, 6, 3], "d": [1, 2]}
     flags = ("--mode=extract", f"--workdir={workdir}", f"--arch={json.dumps(arch)}")
     code, out, error = run(*flags, "--name=mine")  # no --config: the workdir has its own
     assert code == 0, error
     card = json.loads((workdir / "subnets/mine/card.json").read_text())
-    assert card["arch"] == {"ks": [5, 3, None, 5, 3, 7], "e": [3, 4, None, 3, 4, 6], "d": [2, 3]}
+    assert card["arch"] == {"ks": [5, None, 7, 5], "e": [3, None, 6, 3], "d": [1, 2]}
     assert card["largest_difference_from_supernet"] < 1e-5
     assert f"top-1 {card['accuracy']['test']['top1']:.2%} on test" in out
     subnet, variables = ofa_jax.load_subnet(workdir / "subnets/mine")
@@ -275,6 +299,7 @@ def test_a_subnet_goes_to_every_runtime(smoke, tmp_path):
     assert (code, "its file model.onnx is missing" in error) == (2, True)
 
 
+@pytest.mark.slow
 def test_fine_tuning_goes_on_where_it_was_killed(smoke):
     workdir, _ = smoke
     flags = (SMOKE, f"--workdir={workdir}", "--mode=finetune", "--subnet=smallest")
@@ -288,10 +313,10 @@ def test_fine_tuning_goes_on_where_it_was_killed(smoke):
     assert (code, "was begun with other finetune settings" in error) == (2, True)
     code, out, error = run(*flags, longer, "--name=killed")
     assert code == 0, error
-    assert re.search(r"resumed at step [123]0 of 152", out)
+    assert re.search(r"resumed at step \d+0 of 152", out)
     code, out, error = run(*flags, longer, "--name=whole")
     assert code == 0, error
-    assert "compiled the training step: 16 px, 1 subnets a step" in out
+    assert "compiled the training step for 16 px" in out
     nets = [ofa_jax.load_subnet(workdir / "subnets" / name) for name in ("killed", "whole")]
     assert identical(nets[0][1], nets[1][1])
     card = json.loads((workdir / "subnets/whole/card.json").read_text())["finetuned"]
@@ -300,6 +325,7 @@ def test_fine_tuning_goes_on_where_it_was_killed(smoke):
     assert not (workdir / "finetune/whole/checkpoints/finetune").exists()
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     code, _, error = run(
         SMALL,
@@ -316,81 +342,126 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     assert max(r["step"] for r in logged) == max(steps)
 
 
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        ((SMOKE, "--config.data.batchsize=3"), "batchsize"),
-        ((SMOKE, "--config.data.batch_size=many"), "batch_size"),
-        (("--config=configs/digit.py",), "configs/digit.py"),
-        (
-            ("--config=configs/imagenet_mbv3.py:2",),
-            "error: ValueError: imagenet_mbv3.py:2: expected",
-        ),
-        (
-            (SMOKE, "--mode=serach"),
-            "--mode='serach': expected one of all, profile, train, evaluate, search, extract, f",
-        ),
-        (("--mode=predict", "--images=a.png"), "--subnet='': expected a subnet's directory"),
-        (("--mode=predict", "--subnet=nowhere"), "--subnet='nowhere': expected a subnet's"),
-        ((SMOKE, "--mode=train", "--format=onnx"), "--format is for --mode=export"),
-        ((SMOKE, "--config.export.formats=('tf',)"), "export.formats='tf': expected one of stab"),
-        ((SMOKE, "--mode=finetune", "--config.finetune.epochs=0.0"), "finetune.epochs=0.0: expect"),
-        ((SMOKE, "--config.finetune.lr=-1.0"), "finetune.lr=-1.0: expected a number of at least"),
-        (
-            (SMOKE, "--config.space.name=ofa_x"),
-            "space 'ofa_x' is unknown: expected one of ofa_mbv3",
-        ),
-        ((SMOKE, "--config.phases.kernel.kernels=(5,9)"), "phases.kernel.kernels=(5, 9)"),
-        ((SMOKE, "--config.data.name=digit"), "data.name='digit' is no dataset of tfds; did you"),
-        (
-            (SMOKE, "--config.data.train_split=all"),
-            "data.train_split='all': digits has test, train",
-        ),
-        (
-            (SMOKE, "--config.data.batch_size=2000"),
-            "data.batch_size=2000: digits has 1257 training",
-        ),
-        ((SMOKE, "--config.space.num_classes=7"), "space.num_classes=7: digits has 10 classes"),
-        ((SMOKE, "--mode=evaluate"), "no checkpoint at"),
-        ((SMOKE, "--config.parallel.devices=64"), "parallel.devices=64: there are 1 devices"),
-        (
-            (SMOKE, "--config.data.batch_size=63", "--config.parallel.micro_steps=2"),
-            "data.batch_size=63: expected a multiple of the 1 devices times parallel.micro_steps=2",
-        ),
-        (
-            (SMOKE, "--config.parallel.statistics=global"),
-            "parallel.statistics='global' needs subnets='same'",
-        ),
-        ((SMOKE, "--config.train.dtype=float16"), "train.dtype='float16': expected one of float32"),
-        ((SMOKE, "--target=v5e:2x2"), "--target='v5e:2x2' is for --mode=profile"),
-        ((SMOKE, "--processes=2"), "--process=I go together"),
-        ((), "does not exist: give --config"),
-    ],
-)
-def test_bad_commands_give_one_line_and_leave_no_trace(tmp_path, flags, message):
-    code, _, error = run(f"--workdir={tmp_path / 'run'}", *flags)
-    assert code == 2, error
-    assert len(error.strip().splitlines()) == 1, error
-    assert error.startswith("error: ")
-    assert message in error
+BAD_COMMANDS = [
+    ((SMOKE, "--config.data.batchsize=3"), "batchsize"),
+    ((SMOKE, "--config.data.batch_size=many"), "batch_size"),
+    (("--config=configs/digit.py",), "configs/digit.py"),
+    (
+        ("--config=configs/imagenet_mbv3.py:2",),
+        "error: ValueError: imagenet_mbv3.py:2: expected",
+    ),
+    (
+        (SMOKE, "--mode=serach"),
+        "--mode='serach': expected one of all, profile, train, evaluate, search, extract, f",
+    ),
+    (("--mode=predict", "--images=a.png"), "--subnet='': expected a subnet's directory"),
+    (("--mode=predict", "--subnet=nowhere"), "--subnet='nowhere': expected a subnet's"),
+    ((SMOKE, "--mode=train", "--format=onnx"), "--format is for --mode=export"),
+    ((SMOKE, "--config.export.formats=('tf',)"), "export.formats='tf': expected one of stab"),
+    ((SMOKE, "--mode=finetune", "--config.finetune.epochs=0.0"), "finetune.epochs=0.0: expect"),
+    ((SMOKE, "--config.finetune.lr=-1.0"), "finetune.lr=-1.0: expected 0 to 1000"),
+    (
+        (SMOKE, "--config.space.name=ofa_x"),
+        "space 'ofa_x' is unknown: expected one of ofa_mbv3",
+    ),
+    ((SMOKE, "--config.phases.kernel.kernels=(5,9)"), "phases.kernel.kernels=(5, 9)"),
+    ((SMOKE, "--config.data.name=digit"), "data.name='digit' is no dataset of tfds; did you"),
+    (
+        (SMOKE, "--config.data.train_split=all"),
+        "data.train_split='all': digits has test, train",
+    ),
+    (
+        (SMOKE, "--config.data.batch_size=2000"),
+        "data.batch_size=2000: digits has 1257 training",
+    ),
+    ((SMOKE, "--config.space.num_classes=7"), "space.num_classes=7: digits has 10 classes"),
+    ((SMOKE, "--mode=evaluate"), "no checkpoint at"),
+    ((SMOKE, "--config.parallel.devices=64"), "parallel.devices=64: there are 1 devices"),
+    (
+        (SMOKE, "--config.data.batch_size=63", "--config.parallel.micro_steps=2"),
+        "data.batch_size=63: expected a multiple of the 1 devices times parallel.micro_steps=2",
+    ),
+    (
+        (SMOKE, "--config.parallel.statistics=global"),
+        "parallel.statistics='global' needs subnets='same'",
+    ),
+    ((SMOKE, "--config.train.dtype=float16"), "train.dtype='float16': expected one of float32"),
+    ((SMOKE, "--target=v5e:2x2"), "--target='v5e:2x2' is for --mode=profile"),
+    ((SMOKE, "--processes=2"), "--process=I go together"),
+    ((), "does not exist: give --config"),
+    ((SMOKE, "--config.seed=-1"), "seed=-1: expected 0 to 2147483647"),
+    ((SMOKE, "--config.data.std=(0.2,0.0,0.2)"), "data.std=(0.2, 0.0, 0.2): expected numbers ab"),
+    ((SMOKE, "--config.train.momentum=nan"), "train.momentum=nan: expected a finite number"),
+    ((SMOKE, "--config.data.name=gs://bucket/x"), "data.name='gs://bucket/x': expected a local"),
+    # What only a later part of the job needs is looked at before the first part begins.
+    (
+        (SMOKE, "--config.search.constraints=(1000.0,)"),
+        "constraint 1000.0 cannot be met: the least",
+    ),
+    (
+        (SMOKE, "--config.search.cost=latency", "--config.search.latency_table=none.json"),
+        "no latency table at none.json",
+    ),
+]
+
+
+def test_bad_commands_give_one_line_and_leave_no_trace(tmp_path):
+    workdir = f"--workdir={tmp_path / 'run'}"
+    ends = run_forks([(workdir, *flags) for flags, _ in BAD_COMMANDS])
+    for (flags, message), (code, _, error) in zip(BAD_COMMANDS, ends, strict=True):
+        assert code == 2, (flags, error)
+        assert len(error.strip().splitlines()) == 1, error
+        assert error.startswith("error: ")
+        assert message in error
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(
-    ("arch", "message"),
-    [
-        ("medium", "--arch='medium': expected 'largest', 'smallest', a JSON object or a file"),
-        ('{"ks": 3, "e": 6}', "arch lacks ['d']"),
-        ('{"ks": 3, "e": 5, "d": 1}', "arch['e'][0]=5: "),
-        ('{"ks": 3', "is not JSON"),
-    ],
-)
-def test_bad_archs_give_one_line(smoke, arch, message):
-    workdir, _ = smoke
-    code, _, error = run("--mode=extract", f"--workdir={workdir}", f"--arch={arch}")
+def test_an_address_is_no_directory(tmp_path):
+    code, _, error = run(SMOKE, "--workdir=gs://bucket/run")
     assert code == 2
-    assert len(error.strip().splitlines()) == 1, error
-    assert message in error
+    assert error.startswith("error: --workdir='gs://bucket/run': expected a local path; mount the")
+
+
+def test_a_supernet_that_the_run_did_not_make_is_not_replaced(tmp_path):
+    precious = tmp_path / "run/supernet/weights"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("of another run")
+    code, _, error = run(SMALL, f"--workdir={tmp_path / 'run'}", "--mode=train")
+    assert code == 2
+    assert "run/supernet exists, and no checkpoint beside it is of this run: give another" in error
+    names = sorted(p.name for p in (tmp_path / "run").rglob("*"))
+    assert names == [".lock", "supernet", "weights"]
+
+
+BAD_NAMES = ("..", "../..", "../../escaped", "/tmp/escaped", "a/b", "nul")
+
+
+def test_a_name_is_no_way_out_of_the_run(smoke):
+    """With --overwrite too: `--name=..` once deleted the whole run."""
+    flags = ("--mode=extract", f"--workdir={smoke[0]}", "--arch=smallest", "--overwrite")
+    before = sorted(smoke[0].parent.rglob("*"))
+    for name, (code, _, error) in zip(
+        BAD_NAMES, run_forks([(*flags, f"--name={name}") for name in BAD_NAMES]), strict=True
+    ):
+        assert (code, f"--name={name!r}: expected a plain name" in error) == (2, True), error
+    assert sorted(smoke[0].parent.rglob("*")) == before
+
+
+BAD_ARCHS = [
+    ("medium", "--arch='medium': expected 'largest', 'smallest', a JSON object or a file"),
+    ('{"ks": 3, "e": 6}', "arch lacks ['d']"),
+    ('{"ks": 3, "e": 5, "d": 1}', "arch['e'][0]=5: "),
+    ('{"ks": 3', "is not JSON"),
+]
+
+
+def test_bad_archs_give_one_line(smoke):
+    flags = ("--mode=extract", f"--workdir={smoke[0]}")
+    ends = run_forks([(*flags, f"--arch={arch}") for arch, _ in BAD_ARCHS])
+    for (_, message), (code, _, error) in zip(BAD_ARCHS, ends, strict=True):
+        assert code == 2, error
+        assert len(error.strip().splitlines()) == 1, error
+        assert message in error
 
 
 def test_a_workdir_of_another_config_is_refused(smoke):
@@ -402,27 +473,29 @@ def test_a_workdir_of_another_config_is_refused(smoke):
     assert (workdir / "config.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_told_and_the_one_before_used(smoke, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(smoke[0], workdir)
-    newest = workdir / "checkpoints/expand2/171"
+    newest = workdir / "checkpoints/expand2/152"
     victim = max((newest / "state").rglob("*"), key=lambda p: p.stat().st_size)
     victim.write_bytes(victim.read_bytes()[:-5])
     shutil.rmtree(workdir / "supernet")
     code, out, error = run(SMOKE, f"--workdir={workdir}", "--mode=train")
     assert code == 0, error
-    assert re.search(r"expand2/171 cannot be read: .* or truncated; the one before it is used", out)
-    assert "resumed phase 'expand2' at step 162 of 171" in out
+    assert re.search(r"expand2/152 cannot be read: .* or truncated; the one before it is used", out)
+    assert "resumed phase 'expand2' at step 143 of 152" in out
     _, _, expected = ofa_jax.load_supernet(smoke[0] / "supernet")
     _, _, restored = ofa_jax.load_supernet(workdir / "supernet")
     assert identical(restored, expected)
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_a_second_run_is_kept_out(tmp_path):
     flags = (
         SMALL, f"--workdir={tmp_path}", "--mode=train", "--config.train.checkpoint_steps=9999",
         "--config.train.dtype=bfloat16", "--config.train.ema=0.9",
-        "--config.phases.full.epochs=100.0",
+        "--config.phases.full.epochs=9999.0",
     )  # fmt: skip
     process = start(*flags)
     wait_for(process, tmp_path / "metrics.jsonl", lines=3)
@@ -430,7 +503,7 @@ def test_sigterm_saves_and_a_second_run_is_kept_out(tmp_path):
     assert code == 2
     assert f"is in use by another run, process {process.pid}" in error
     process.terminate()
-    _, error = process.communicate(timeout=200)
+    _, error = process.communicate(timeout=SAFETY)
     assert process.returncode == 75, error
     stopped = re.search(r"saved, phase '(\w+)' at step (\d+): the same command goes on", error)
     assert stopped, error
@@ -438,7 +511,7 @@ def test_sigterm_saves_and_a_second_run_is_kept_out(tmp_path):
     out = ""
     while "resumed" not in out:
         out = process.stdout.readline()
-    assert f"resumed phase {stopped[1]!r} at step {stopped[2]} of 1919" in out
+    assert f"resumed phase {stopped[1]!r} at step {stopped[2]} of " in out
     process.kill()
     process.communicate()
 
@@ -453,13 +526,14 @@ def test_a_workdir_that_cannot_be_written_is_named():
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system with room for two checkpoints of configs/smoke.py."""
-    command = ["mount", "-t", "tmpfs", "-o", "size=3500k", "tmpfs", str(tmp_path)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=2000k", "tmpfs", str(tmp_path)]
     if subprocess.run(command, capture_output=True).returncode:
         pytest.skip("no file system may be mounted here")
     yield tmp_path
     subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_run_and_the_last_checkpoint_is_whole(small_disk):
     flags = (SMOKE, f"--workdir={small_disk / 'run'}", "--mode=train")
     code, _, error = run(*flags)
@@ -482,6 +556,7 @@ def test_a_full_disk_stops_the_run_and_the_last_checkpoint_is_whole(small_disk):
     assert resumed in (10, 20, 30)
 
 
+@pytest.mark.slow
 def test_a_resnet_through_its_width_phases(tmp_path):
     """configs/digits_resnet.py, cut short: elastic width is trained, evaluated and extracted."""
     short = [f"--config.phases.{p}.epochs=1" for p in ("depth", "expand", "width1", "width2")]
@@ -494,7 +569,7 @@ def test_a_resnet_through_its_width_phases(tmp_path):
     for flags in (("--mode=evaluate",), ("--mode=extract", "--arch=smallest")):
         code, _, error = run(workdir, *flags)
         assert code == 0, error
-    assert "training step compiled 2 times: 32 px x 1 a step, 32 px x 2 a step" in out
+    assert "training step compiled 1 time: 32 px" in out
     rows = json.loads((tmp_path / "run/evaluation.json").read_text())["subnets"]
     accuracy = {row["name"]: row["top1"] for row in rows}
     assert len(rows) == 8

@@ -6,10 +6,11 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from main_runs import REPOSITORY, compiled_environment
+from main_runs import REPOSITORY, SAFETY, compiled_environment
+
+pytestmark = pytest.mark.slow  # each trains a supernet
 
 NAMES = ("quickstart", "your_data")
 LARGEST = 400_000  # bytes of a committed notebook
@@ -51,18 +52,14 @@ def execute(name, directory):
     path.write_text(notebook)
     own = {key: str(directory / "jupyter") for key in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR",
            "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")}  # fmt: skip
-    environment = {
-        **os.environ,
-        **own,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        **compiled_environment(),
-    }
+    # The kernel's environment is not on the PATH: commands must not find their Python there.
+    environment = {**os.environ, **own, "PATH": os.defpath, **compiled_environment()}
     done = subprocess.run(
         [sys.executable, "-m", "nbconvert", "--to=notebook", "--execute", "--inplace", str(path)],
         env=environment,
         text=True,
         capture_output=True,
-        timeout=900,
+        timeout=SAFETY,
     )
     assert done.returncode == 0, done.stderr
     return read(path)

@@ -34,6 +34,7 @@ def wheel(tmp_path_factory):
     return next(directory.glob("ofa_jax-*.whl"))
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
@@ -43,6 +44,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert wanted == {name for name in names if name.endswith(".py")}
 
 
+@pytest.mark.slow
 def test_the_wheel_runs_a_subnet(wheel, tmp_path):
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "-q", "--target"]
     subprocess.run([*command, tmp_path / "site", wheel], check=True, capture_output=True)

@@ -6,10 +6,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import jax
 import pytest
-from main_runs import REPOSITORY, SMALL, finish, run, start, wait_for
+from main_runs import REPOSITORY, SAFETY, SMALL, finish, run, start, wait_for
 from random_nets import identical
 
 import ofa_jax
@@ -45,6 +46,23 @@ def free_port():
         return free.getsockname()[1]
 
 
+def test_whether_another_process_was_lost(monkeypatch):
+    """The runtime says so itself, inside another error, or in its words alone."""
+    hidden = TimeoutError("Timed out while waiting for async_commit_complete barrier.")
+    hidden.__cause__ = jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED: Barrier timed out")
+    in_words = ValueError("UNKNOWN: Gloo AllGather failed: Read error [127.0.0.1]:1429")
+    others = (
+        OSError(28, "No space left on device"),
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"),
+    )
+    lost = [jax.errors.JaxRuntimeError("UNAVAILABLE: Task 1 has failed"), hidden, in_words]
+    assert not any(map(processes.lost_another, (*lost, *others)))  # there is no other
+    monkeypatch.setattr(processes, "several", lambda: True)
+    assert all(map(processes.lost_another, lost))
+    assert not any(map(processes.lost_another, others))
+
+
+@pytest.mark.slow
 def test_two_processes_train_what_two_devices_do_whatever_happens_to_them(tmp_path, start_pair):
     """Stopped, killed and hung, each time restarted: the same bits as one undisturbed process."""
     code, out, error = run(*TRAIN, f"--workdir={tmp_path / 'one'}", JAX_NUM_CPU_DEVICES="2")
@@ -52,8 +70,10 @@ def test_two_processes_train_what_two_devices_do_whatever_happens_to_them(tmp_pa
 
     workdir = tmp_path / "two"
     often = ("--config.train.checkpoint_steps=3",)
+    began = time.monotonic()
     first, second = start_pair(workdir, *often)
     wait_for(first, workdir / "metrics.jsonl", lines=5)
+    limit = round(60 + 3 * (time.monotonic() - began))  # this machine hangs where it takes longer
     second.send_signal(signal.SIGTERM)  # to one of them
     ends = [finish(first), finish(second)]
     stopped = [
@@ -71,12 +91,14 @@ def test_two_processes_train_what_two_devices_do_whatever_happens_to_them(tmp_pa
     assert code == processes.LOST, error
     assert "process 0 of 2: error: a process was lost, or the network: " in error
 
-    first, second = start_pair(workdir, *often, "--config.parallel.timeout=30")
+    first, second = start_pair(workdir, *often, f"--config.parallel.timeout={limit}")
     wait_for(first, workdir / "metrics.jsonl", lines=int(stopped[0][1]) + 6)
     second.send_signal(signal.SIGSTOP)
     code, out, error = finish(first)
     assert code == processes.LOST, error
-    assert re.search(r"process 0 of 2: error: .* takes longer than parallel.timeout=30 s", error)
+    assert re.search(
+        rf"process 0 of 2: error: .* takes longer than parallel.timeout={limit} s", error
+    )
     second.kill()
 
     first, second = start_pair(workdir)
@@ -89,11 +111,12 @@ def test_two_processes_train_what_two_devices_do_whatever_happens_to_them(tmp_pa
     assert identical(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
         ("--config.seed=5", "differ in their config: seed is 0 in process 0, 5 in process 1"),
-        ("--config.phases.full.lr=-1.0", "lr=-1.0: expected a number of at least 0"),
+        ("--config.phases.full.lr=-1.0", "lr=-1.0: expected 0 to 1,000"),
     ],
 )
 def test_different_configs_end_both(tmp_path, start_pair, flag, message):
@@ -118,7 +141,7 @@ processes.connect("localhost:{port}", 2, {index}, timeout=2)
 def test_a_process_whose_peer_does_not_come_ends(index):
     code = CONNECT.format(port=free_port(), index=index)
     alone = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, text=True, capture_output=True, timeout=100
+        [sys.executable, "-c", code], cwd=REPOSITORY, text=True, capture_output=True, timeout=SAFETY
     )
     assert alone.returncode == processes.LOST
     assert alone.stderr.startswith("error: the other processes of this run did not come at local")
@@ -155,7 +178,7 @@ def test_one_process_needs_no_others(monkeypatch):
 
 SLURM = """
 from ofa_jax import processes
-processes.connect(timeout=60)
+processes.connect(timeout=3600)
 print(processes.gather(7 * processes.jax.process_index()))
 try:
     with processes.together():
@@ -182,6 +205,6 @@ def test_slurm_tells_who_is_there():
         )
         for i in range(2)
     ]
-    outs = [task.communicate(timeout=100) for task in tasks]
+    outs = [task.communicate(timeout=SAFETY) for task in tasks]
     assert outs[0][0].splitlines()[-2:] == ["[0, 7]", "process 1: no data here"], outs
     assert outs[1][0].splitlines()[-2:] == ["[0, 7]", "no data here"], outs

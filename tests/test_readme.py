@@ -1,9 +1,10 @@
-"""The README's commands and Python run as written, in a directory of a new user's."""
+"""Commands and Python of the README and of docs/ run as written, in a new user's directory."""
 
 import functools
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -14,7 +15,8 @@ from random_nets import random_images
 import ofa_jax
 
 REPOSITORY = Path(__file__).parents[1]
-TEXT = (REPOSITORY / "README.md").read_text()
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", TEXT, re.DOTALL)
 # What is run elsewhere, or needs what is not here; by a word of the block.
 ELSEWHERE = {
@@ -24,6 +26,7 @@ ELSEWHERE = {
     "--target=v5e": "needs the TPU compiler: tests/train/test_tpu.py",
     "benchmarks.": "tests/test_benchmarks.py",
     "ofa_jax.interop": "needs published weights: tests/interop/test_main.py",
+    "python -m faults": "tests/test_faults.py",
 }
 # configs/digits.py as it is, but for how long it takes.
 QUICK = """
@@ -33,10 +36,8 @@ digits = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(digits)
 def get_config():
     config = digits.get_config()
-    config.curriculum = ("full", "expand2")
-    config.phases.full.epochs = config.phases.expand2.epochs = 1.0
-    config.phases.expand2.subnets = 1  # one program to compile, and masks compile faster
-    config.train.compute = "masks"
+    config.phases.oneshot.update(epochs=1.0, warmup_epochs=0.0)
+    config.train.compute = "masks"  # compiles faster
     config.search.update(archs=20, generations=20, random_archs=4, winners=1, least_tau=-1.0)
     config.finetune.epochs = 1.0
     return config
@@ -68,13 +69,15 @@ def home(tmp_path_factory):
     return directory
 
 
+@pytest.mark.slow
 def test_the_commands_run(home):
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for text in run_here("bash"):
         command = re.sub(r"^pip install -e \S+( && |\n)", "", text, flags=re.MULTILINE)
         done = subprocess.run(
             ["bash", "-e", "-c", command],
             cwd=home,
-            env={**os.environ, **compiled_environment()},
+            env={**os.environ, **compiled_environment(), "PATH": path},
             capture_output=True,
             text=True,
         )
@@ -104,3 +107,19 @@ def the_python(home):
         os.chdir(before)
     assert names["logits"].shape == (8, 10)
     assert names["front"].found
+
+
+def anchors(page):
+    """The headings of a page as links name them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", text.lower()).strip().replace(" ", "-") for text in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        place, _, anchor = target.partition("#")
+        if not place.startswith("http"):
+            linked = page.parent / place if place else page
+            assert linked.exists(), target
+            assert not anchor or anchor in anchors(linked), target

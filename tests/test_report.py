@@ -2,6 +2,7 @@
 
 import dataclasses
 import html
+import itertools
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from cards import CARD
+from main_runs import SAFETY
 
 import ofa_jax
 from ofa_jax import checkpoint
@@ -168,7 +170,8 @@ def describe(workdir, space):
 
 
 def extract(workdir, name, space, arch, **fields):
-    card = dataclasses.replace(CARD, name=name, space=space.name, arch=arch)
+    card = dataclasses.replace(CARD, space=space.name, arch=arch)
+    fields = {"name": name, **fields}  # a card that is altered may hold anything
     directory = workdir / "subnets" / name.replace("/", "")
     directory.mkdir(parents=True)
     (directory / "card.json").write_text(json.dumps({**dataclasses.asdict(card), **fields}))
@@ -258,6 +261,70 @@ def test_text_of_files_stays_text(workdir, tiny):
     told = [e["text"] for e in page.find("title")]
     assert any(text.startswith(f"{name}, steps 1 to 5: loss 3 to 1") for text in told)
     assert any(text.endswith("px: 50.00%") and name in text for text in told)
+
+
+HOSTILE = ("<script>alert(1)</script>", '"><img onerror=', "'><i", "&amp;")
+FILES = ("config.json", "metrics.jsonl", "evaluation.json", "search/found.json",
+         "search/front.json", "search/measured.jsonl", "subnets/macs-3M-finetuned/card.json",
+         "finetune/macs-3M-finetuned/metrics.jsonl")  # fmt: skip
+
+
+def hostile(value, only=None, key=False):
+    """The data with the four texts behind its own, or behind that of number `only`; or its keys."""
+    count = itertools.count()
+
+    def changed(value):
+        if isinstance(value, str):
+            ours = not key and only in (None, next(count))
+            return value + "".join(HOSTILE) * ours
+        if isinstance(value, list):
+            return [changed(inner) for inner in value]
+        if isinstance(value, dict):
+            return {k + "".join(HOSTILE) * key: changed(inner) for k, inner in value.items()}
+        return value
+
+    return changed(value), next(count)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_text_of_a_file_is_html(whole, name):
+    """All texts at once, all keys, and each text by itself, as one alone may be shown further."""
+    path = whole / name
+    lines = path.read_text().splitlines() if name.endswith("l") else [path.read_text()]
+    rows = [json.loads(line) for line in lines][-10:]
+    singly = 0 if name == "config.json" else min(hostile(rows, -1)[1], 30)
+    variants = [hostile(rows), hostile(rows, key=True), *(hostile(rows, i) for i in range(singly))]
+    for changed, _ in variants:
+        path.write_text("\n".join(map(json.dumps, changed)))
+        written(whole)
+        check_escaped((whole / "report.html").read_text())
+
+
+def check_escaped(text):
+    page = Page(text)
+    assert not page.find("script") + page.find("img") + page.find("i")
+    assert not any(key.startswith("on") for element in page.all for key in element)
+    for found in re.finditer(r"alert\(1\)", text):
+        around = text[found.start() - 20 : found.end() + 90]
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;" in around
+        assert "&amp;amp;" in around or "&amp;" not in around  # cut short where it is long
+
+
+def test_hostile_text_would_be_seen():
+    for text in HOSTILE:
+        with pytest.raises(AssertionError):
+            check_escaped(f"<p title=\"{text}\" class='{text}'>alert(1){text}</p>")
+
+
+def test_names_of_directories_and_classes_are_no_html(workdir, tiny):
+    name = "".join(HOSTILE).replace("/", "")
+    extract(workdir, name, tiny, tiny.arch_to_dict(tiny.largest()), classes=[name, name])
+    train(workdir / "finetune" / name, steps=5, until=5)
+    variables, space = {"params": np.zeros(1)}, space_to_dict(tiny)
+    checkpoint.save_network(workdir / "supernet", variables, {"space": space, "classes": [name]})
+    page = written(workdir)
+    assert [e["text"] for e in page.find("h3")] == [name]
+    assert not page.find("script") + page.find("img") + page.find("i")
 
 
 def test_nothing_comes_from_elsewhere(whole):
@@ -503,7 +570,7 @@ def test_a_phone_shows_it_without_scrolling_sideways(whole, tmp_path):
          "--no-first-run", "--disable-background-networking", "--disable-component-update",
          "--disable-sync", f"--user-data-dir={tmp_path / 'browser'}", "--enable-logging=stderr",
          "--v=0", "--dump-dom", frame.as_uri()],
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=SAFETY,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "CONSOLE" not in done.stderr
@@ -517,4 +584,4 @@ def test_a_page_that_would_be_the_same_is_not_touched(tmp_path):
     assert write_report(tmp_path).stat().st_mtime_ns == before
     (tmp_path / "config.json").write_text('{"seed": 5}')
     write_report(tmp_path)
-    assert '"seed": 5' in path.read_text().replace("&quot;", '"')
+    assert '"seed": 5' in html.unescape(path.read_text())

@@ -1,14 +1,28 @@
 """Encoded images to pixels: JPEG by libjpeg-turbo, everything else by OpenCV."""
 
-import cv2
+import os
+
 import numpy as np
 import simplejpeg
 
+LARGEST = 2**27  # pixels; damaged headers say any number, and memory is taken for them
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(LARGEST))  # read when it is imported
+import cv2  # noqa: E402
+
+from ofa_jax.files import short  # noqa: E402
+
 # Batches are made in parallel already; OpenCV's own threads would only fight over the cores.
 cv2.setNumThreads(1)
+# What it would say of a damaged image, an error of ours says.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 JPEG, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 READ = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # as Pillow, torchvision and tfds read
+
+# Which formats OpenCV was built with differs: its 4.11 reads neither AVIF nor GIF.
+BY_OPENCV = (".bmp", ".png", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2",
+             ".avif", ".gif")  # fmt: skip
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", *filter(cv2.haveImageWriter, BY_OPENCV))
 
 
 def decode(image: bytes | np.ndarray) -> np.ndarray:
@@ -17,21 +31,33 @@ def decode(image: bytes | np.ndarray) -> np.ndarray:
     Grayscale becomes three equal channels, transparency is dropped.
 
     Raises:
-      ValueError: truncated or damaged bytes, an unknown format, or an array that is no image.
+      ValueError: truncated or damaged bytes, an unknown format, more pixels than OpenCV takes, or
+        an array that is no image; whatever a library raises becomes this.
     """
     if isinstance(image, np.ndarray):
         return _three_channels(image)
+    try:
+        pixels = _decode(image)
+    except Exception as error:  # each library has its own
+        reason = f"OpenCV: {error.err}" if isinstance(error, cv2.error) else error
+        raise ValueError(short(reason)) from error
+    if pixels is None or pixels.ndim != 3:  # a matrix: of numbers, as PFM
+        raise ValueError("truncated, damaged or of a format OpenCV does not read")
+    return pixels
+
+
+def _decode(image: bytes) -> np.ndarray | None:
     if image[:2] == JPEG:
         try:
+            height, width, *_ = simplejpeg.decode_jpeg_header(image)
+            if height * width > LARGEST:
+                raise ValueError(f"{height} x {width} pixels: expected at most {LARGEST:,}")
             return simplejpeg.decode_jpeg(image, "RGB")
         except ValueError as error:
             # Stray bytes between complete parts lose no pixel, and ImageNet has such files.
             if "extraneous bytes" not in str(error) or JPEG_END not in image[-64:]:
                 raise
-    pixels = cv2.imdecode(np.frombuffer(image, np.uint8), READ) if image else None
-    if pixels is None:
-        raise ValueError("truncated, damaged or of a format OpenCV does not read")
-    return pixels
+    return cv2.imdecode(np.frombuffer(image, np.uint8), READ) if image else None
 
 
 def _three_channels(image: np.ndarray) -> np.ndarray:

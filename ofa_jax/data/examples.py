@@ -10,8 +10,10 @@ from ofa_jax.config import DataConfig
 from ofa_jax.data.decode import decode
 from ofa_jax.data.sources import Source
 from ofa_jax.data.transforms import augment, resize_and_crop
+from ofa_jax.files import short
 
 Example = dict[str, Any]
+HINT = "; data.corrupt='skip' skips such images and counts them"
 CORRUPT_IN_A_ROW = 100  # after so many, it is not the images
 
 
@@ -40,16 +42,14 @@ class Reader:
         try:
             return decode(example["image"]), example["label"]
         except ValueError as error:
-            raise CorruptImage(
-                f"corrupt image {self.source.where(index)}: {error};"
-                " data.corrupt='skip' passes such images over and counts them"
-            ) from error
+            told = f"corrupt image {self.source.where(index)}: {short(error)}"
+            raise CorruptImage(told + HINT) from error
 
     def tell(self, index: int, error: CorruptImage) -> None:
-        """Says once that an image is passed over."""
+        """Says once that an image is skipped."""
         if index not in self.told:
             self.told.add(index)
-            sys.stderr.write(str(error).split(";")[0] + ": passed over\n")
+            sys.stderr.write(f"{str(error).removesuffix(HINT)}: skipped\n")
 
 
 class TrainingExample:

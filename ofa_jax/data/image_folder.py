@@ -1,71 +1,98 @@
 """A folder of images, one folder a class: `root/class/image.jpg`, or that inside each split's."""
 
+import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ofa_jax.data.sources import Collection, Source
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+from ofa_jax.data.decode import SUFFIXES
+from ofa_jax.data.image_files import counts, is_hidden, sort_out
+from ofa_jax.data.sources import USUAL_SPLITS, Collection, Source
+from ofa_jax.files import read_bytes
+from ofa_jax.names import printable, read_name
 
 
 class FolderSource:
-    """The images of one split, by class and name; read when asked for."""
+    """The images of one split, by class and name; read when asked for.
+
+    `left_out` counts the files that are not used, by kind.
+
+    Raises:
+      ValueError: no class folders, one that is not of these classes, or one without images.
+    """
 
     def __init__(self, root: Path, class_names: tuple[str, ...]):
-        self.root, self.files, self.labels = root, [], []
-        for label, name in enumerate(class_names):
-            files = _images(root / name)
-            self.files += [f"{name}/{file}" for file in files]
-            self.labels += [label] * len(files)
+        self.root = root
+        self.files: list[str] = []
+        self.labels: list[int] = []
+        self.left_out = _outside(root)
+        folders = class_folders(root)
+        if not folders:
+            raise ValueError(
+                f"{printable(root)} has no class folders, but {counts(self.left_out) or 'nothing'}"
+            )
+        for name, folder in folders.items():
+            if name not in class_names:
+                raise ValueError(f"{printable(folder)}: there is no such class to train on")
+            images, left_out = sort_out(os.scandir(folder))
+            if not images:
+                raise ValueError(
+                    f"{printable(folder)} has no images ({' '.join(SUFFIXES)}), but"
+                    f" {counts(left_out) or 'nothing'}"
+                )
+            self.files += [f"{folder.name}/{image.name}" for image in images]
+            self.labels += [class_names.index(name)] * len(images)
+            self.left_out += left_out
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int, /) -> dict[str, Any]:
-        return {"image": (self.root / self.files[index]).read_bytes(), "label": self.labels[index]}
+        return {"image": read_bytes(self.root / self.files[index]), "label": self.labels[index]}
 
     def where(self, index: int, /) -> str:
-        return f"{self.root / self.files[index]} (image {index})"
+        return f"{printable(self.root / self.files[index])} (image {index})"
 
 
-def image_folder(root: Path) -> Collection:
+def image_folder(root: Path, train_split: str = "train") -> Collection:
     """`root/class/*`, or `root/train/class/*` with `root/val` (validation, test) beside it.
 
+    Folders beside `train` are looked into when they are opened, as not all of them are splits.
+
     Raises:
-      ValueError: no class folders, a class without images, or a split with classes of its own.
+      ValueError: fewer than two class folders, or one whose name is no UTF-8.
     """
-    splits = {name: root / name for name in _folders(root)} if _has_splits(root) else {}
-    splits = splits or {"train": root}
-    class_names = tuple(_folders(splits["train"]))
-    if len(class_names) < 2:
+    splits = {printable(path.name): path for path in _folders(root)}
+    if train_split not in splits or not _folders(splits[train_split]):
+        train_split, splits = "train", {"train": root}
+    class_names = tuple(class_folders(splits[train_split]))
+    only_splits = {name.lower() for name in class_names} <= {"train", *USUAL_SPLITS}
+    if len(class_names) < 2 or only_splits:
         raise ValueError(
             f"data.name={str(root)!r}: expected a folder of images for each class, found"
-            f" {', '.join(class_names) or 'none'} in {splits['train']}"
+            f" {', '.join(class_names) or 'none'} in {printable(splits[train_split])}"
         )
-    for split, folder in splits.items():
-        strangers = sorted({*_folders(folder)} - {*class_names})
-        if strangers:
-            raise ValueError(f"{folder / strangers[0]}: there is no such class in {root / 'train'}")
-        for name in class_names if split == "train" else _folders(folder):
-            if not _images(folder / name):
-                raise ValueError(f"{folder / name} is empty: expected {' '.join(SUFFIXES)} files")
+    left_out: dict[str, Counter[str]] = {}
 
     def open_split(split: str) -> Source:
-        return FolderSource(splits[split], class_names)
+        source = FolderSource(splits[split], class_names)
+        left_out[split] = source.left_out
+        return source
 
-    sizes = {s: sum(len(_images(f / n)) for n in _folders(f)) for s, f in splits.items()}
-    return Collection(root.name, class_names, (None, None, 3), sizes, open_split)
-
-
-def _has_splits(root: Path) -> bool:
-    return (root / "train").is_dir() and bool(_folders(root / "train"))
+    name = printable(root.absolute().name)
+    return Collection(name, class_names, (None, None, 3), tuple(splits), open_split, left_out)
 
 
-def _folders(root: Path) -> list[str]:
-    return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+def class_folders(root: Path) -> dict[str, Path]:
+    """The folders in a folder by the classes' names, in their order."""
+    return dict(sorted((read_name(path), path) for path in _folders(root)))
 
 
-def _images(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        return []
-    return sorted(p.name for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+def _folders(root: Path) -> list[Path]:
+    return sorted(p for p in root.iterdir() if p.is_dir() and not is_hidden(p.name))
+
+
+def _outside(root: Path) -> Counter[str]:
+    """What lies beside the class folders."""
+    images, left_out = sort_out(path for path in root.iterdir() if not path.is_dir())
+    return left_out + Counter(f"{image.suffix.lower()} outside class folders" for image in images)

@@ -2,7 +2,10 @@
 
 import contextlib
 import gc
+import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Generator, Iterator
 
 import grain
@@ -37,7 +40,7 @@ def train_batches(
 
     Returns:
       A generator of {"image": `[b, r, r, 3]` uint8, "label": `[b]` int32, "skipped": `[b]` int32},
-      with b the batch size over count, and in "skipped" how many corrupt images were passed over.
+      with b the batch size over count, and in "skipped" how many corrupt images were skipped.
 
     Raises:
       ValueError: a batch larger than the split; while iterating, a corrupt image or a label that
@@ -72,7 +75,7 @@ def evaluation_batches(
     batch_size: int,
     shard: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
-    """Every image once, in order; "weight" 0 marks padding and corrupt images passed over.
+    """Every image once, in order; "weight" 0 marks padding and skipped corrupt images.
 
     Every process gets its part of each batch, and as many as the others.
     """
@@ -145,5 +148,22 @@ def _in_workers(dataset: grain.IterDataset, config: DataConfig) -> grain.IterDat
     return dataset.mp_prefetch(
         grain.MultiprocessingOptions(
             num_workers=config.workers, per_worker_buffer_size=config.prefetch
-        )
+        ),
+        begin_worker,
     )
+
+
+def begin_worker(_: int, __: int) -> None:
+    """Has a worker process leave Ctrl-C to its run, and end when that does, however it ends.
+
+    Grain's own would print a traceback each, and wait for ever where the run was killed.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow, daemon=True).start()
+
+
+def _follow() -> None:
+    run = multiprocessing.parent_process()
+    assert run is not None
+    run.join()
+    os._exit(1)

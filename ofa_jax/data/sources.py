@@ -1,14 +1,18 @@
 """Where images come from: sources, and the splits of a dataset made of them."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from ofa_jax.config import DataConfig
+from ofa_jax.data.image_files import counts
+from ofa_jax.names import local_path
 
+USUAL_SPLITS = ("test", "validation", "val", "valid")  # in the order that tests prefer
+NO_SPLIT = "none"
 SPLIT_SEED = 0  # splits are part of the dataset: they never follow the run's seed
 DIGITS_TEST_IMAGES = 360
 
@@ -59,21 +63,26 @@ class Subset:
 
 @dataclasses.dataclass(frozen=True)
 class Collection:
-    """What a dataset offers: the sizes of its splits, and `open(split)`.
+    """What a dataset offers: its splits, by name, and `open(split)`.
 
-    `image_shape` is (height, width, channels), None where images differ.
+    `image_shape` is (height, width, channels), None where images differ; `left_out` has, of each
+    split that is open, how many files are not used, by kind.
     """
 
     name: str
     class_names: tuple[str, ...]
     image_shape: tuple[int | None, ...]
-    sizes: Mapping[str, int]
+    splits: tuple[str, ...]
     open: Callable[[str], Source]
+    left_out: Mapping[str, Counter[str]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Three disjoint splits, the names of the classes and the shape of the images."""
+    """Three disjoint splits, the names of the classes and the shape of the images.
+
+    `notes` say what else people should know of it.
+    """
 
     name: str
     train: Source
@@ -81,6 +90,7 @@ class Dataset:
     test: Source
     class_names: tuple[str, ...]
     image_shape: tuple[int | None, ...]
+    notes: tuple[str, ...] = ()
 
     def split(self, name: str) -> Source:
         """One of "train", "held_out" and "test"."""
@@ -89,10 +99,11 @@ class Dataset:
     def __str__(self) -> str:
         height, width, channels = self.image_shape
         size = f"{height}x{width}x{channels}" if height and width else "various sizes"
-        return (
+        told = (
             f"{self.name}: {len(self.class_names)} classes, images of {size}; {len(self.train)}"
             f" to train, {len(self.held_out)} held out, {len(self.test)} to test"
         )
+        return "; ".join((told, *self.notes))
 
 
 def load_dataset(config: DataConfig) -> Dataset:
@@ -115,7 +126,7 @@ def find_collection(config: DataConfig) -> Collection:
     name = config.name
     if name == "digits":
         return digits()
-    folder = Path(name).expanduser()
+    folder = local_path("data.name", name)
     if not (name.startswith(("/", ".", "~")) or ("/" in name and folder.is_dir())):
         return tfds_source.by_name(config)
     if not folder.is_dir():
@@ -125,24 +136,24 @@ def find_collection(config: DataConfig) -> Collection:
     prepared = sorted(folder.glob("*/dataset_info.json"))
     if prepared:
         raise ValueError(f"data.name={name!r}: give the version's folder, {prepared[-1].parent}")
-    return image_folder.image_folder(folder)
+    return image_folder.image_folder(folder, config.train_split)
 
 
 def split_up(found: Collection, config: DataConfig) -> Dataset:
     """Opens the splits; what the dataset lacks is carved from its training images.
 
-    The test split is `config.test_split`, else "test", else "validation" or "val". The held-out
-    one is `config.held_out_split`, else a validation split that is not the test split, else
-    `config.held_out` training images. Where there is no test split, as many are carved for it.
+    The test split is `config.test_split`, else "test", else a validation split. The held-out one is
+    `config.held_out_split`, else a validation split that is not the test split, else
+    `config.held_out` training images. Where there is no test split, or it is "none", as many are
+    carved for it.
     """
     train = _open(found, "train_split", config.train_split)
-    usual = [s for s in ("test", "validation", "val") if s in found.sizes]
-    usual = [s for s in usual if s != config.train_split]
-    test_split = config.test_split or next(iter(usual), "")
+    usual = [s for s in USUAL_SPLITS if s in found.splits and s != config.train_split]
+    test_split = config.test_split or next(iter(usual), NO_SPLIT)
     rest = [s for s in usual if s not in (test_split, "test")]
-    held_out_split = config.held_out_split or next(iter(rest), "")
-    held_out = _open(found, "held_out_split", held_out_split) if held_out_split else None
-    test = _open(found, "test_split", test_split) if test_split else None
+    held_out_split = config.held_out_split or next(iter(rest), NO_SPLIT)
+    held_out = _open_or_carve(found, "held_out_split", held_out_split)
+    test = _open_or_carve(found, "test_split", test_split)
     needed = [held_out is None, test is None]
     if any(needed) and not 0 < config.held_out * sum(needed) < len(train):
         raise ValueError(
@@ -160,14 +171,42 @@ def split_up(found: Collection, config: DataConfig) -> Dataset:
         test=test or parts[1],
         class_names=found.class_names,
         image_shape=found.image_shape,
+        notes=_notes(found, (config.train_split, held_out_split, test_split)),
     )
+
+
+def _notes(found: Collection, opened: tuple[str, str, str]) -> tuple[str, ...]:
+    used = {name for split in opened for name in _names(split)}
+    unused = ", ".join(split for split in found.splits if split not in used)
+    left_out = counts(sum(found.left_out.values(), Counter()))
+    notes = {
+        "no test split, so test images are held out of the training split": opened[2] == NO_SPLIT,
+        f"not used: {unused}": unused,
+        f"left out: {left_out}": left_out,
+    }
+    return tuple(note for note, holds in notes.items() if holds)
+
+
+def _names(split: str) -> list[str]:
+    """The splits that "train", or "train[:10%]" or "train+test", is made of."""
+    return [part.split("[")[0] for part in split.split("+")]
+
+
+def _open_or_carve(found: Collection, field: str, split: str) -> Source | None:
+    """Opens a split; None for "none"."""
+    if split == NO_SPLIT:
+        return None
+    try:
+        return _open(found, field, split)
+    except ValueError as error:
+        hint = f"data.{field}={NO_SPLIT!r} holds out training images instead"
+        raise ValueError(f"{error}; {hint}") from error
 
 
 def _open(found: Collection, field: str, split: str) -> Source:
     """Opens a split such as "train", or of a tfds dataset "train[:10%]" or "train+test"."""
-    names = [part.split("[")[0] for part in split.split("+")]
-    if not all(name in found.sizes for name in names):
-        raise ValueError(f"data.{field}={split!r}: {found.name} has {', '.join(found.sizes)}")
+    if not all(name in found.splits for name in _names(split)):
+        raise ValueError(f"data.{field}={split!r}: {found.name} has {', '.join(found.splits)}")
     try:
         source = found.open(split)
     except KeyError as error:
@@ -194,5 +233,4 @@ def digits() -> Collection:
     def open_split(split: str) -> Source:
         return ArraySource(images[parts[split]], labels[parts[split]], f"digits {split}")
 
-    sizes = {split: len(part) for split, part in parts.items()}
-    return Collection("digits", tuple(str(d) for d in range(10)), (8, 8, 1), sizes, open_split)
+    return Collection("digits", tuple(map(str, range(10))), (8, 8, 1), tuple(parts), open_split)

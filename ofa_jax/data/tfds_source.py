@@ -11,6 +11,8 @@ import tensorflow_datasets as tfds
 
 from ofa_jax.config import DataConfig
 from ofa_jax.data.sources import Collection, Source
+from ofa_jax.files import read_object, read_text, short
+from ofa_jax.names import local_path
 
 PROBE_SECONDS = 10
 
@@ -53,7 +55,7 @@ def by_name(config: DataConfig) -> Collection:
     Raises:
       ValueError: an unknown name, a folder that is not there, or nothing to download from.
     """
-    data_dir = Path(config.data_dir).expanduser() if config.data_dir else None
+    data_dir = local_path("data.data_dir", config.data_dir) if config.data_dir else None
     if data_dir is not None and not data_dir.is_dir():
         raise ValueError(f"data.data_dir={config.data_dir!r}: there is no such folder")
     try:
@@ -69,7 +71,18 @@ def by_name(config: DataConfig) -> Collection:
 
 def from_folder(folder: Path, config: DataConfig) -> Collection:
     """A prepared dataset by its own folder, the one with `dataset_info.json`."""
-    return _collection(tfds.builder_from_directory(folder), config)
+    for name in ("dataset_info.json", "features.json"):
+        read_object(folder / name)
+    for path in folder.glob("*.labels.txt"):
+        read_text(path)
+    try:
+        builder = tfds.builder_from_directory(folder)
+    except Exception as error:  # its parsers each raise their own
+        raise ValueError(
+            f"{folder} is no prepared dataset, by dataset_info.json and features.json:"
+            f" {short(error)}"
+        ) from error
+    return _collection(builder, config)
 
 
 def _collection(builder: tfds.core.DatasetBuilder, config: DataConfig) -> Collection:
@@ -77,23 +90,30 @@ def _collection(builder: tfds.core.DatasetBuilder, config: DataConfig) -> Collec
     for field in ("image_key", "label_key"):
         key = getattr(config, field)
         if key not in features:
-            raise ValueError(f"data.{field}={key!r}: {name} has {', '.join(sorted(features))}")
+            have = ", ".join(sorted(features)) or "nothing"
+            raise ValueError(f"data.{field}={key!r}: {name} in {builder.data_path} has {have}")
     image, label = features[config.image_key], features[config.label_key]
     if len(image.shape or ()) != 3 or image.np_dtype != np.uint8:
         raise ValueError(f"data.image_key={config.image_key!r} of {name} holds no images: {image}")
     if not isinstance(label, tfds.features.ClassLabel):
         raise ValueError(f"data.label_key={config.label_key!r} of {name} holds no classes: {label}")
+    if len(label.names) < 2:
+        raise ValueError(
+            f"data.label_key={config.label_key!r} of {name} in {builder.data_path} has"
+            f" {len(label.names)} classes: expected 2 or more"
+        )
     if not builder.info.file_format.value == "array_record":
         raise ValueError(
             f"{name} in {builder.data_path} is stored as {builder.info.file_format.value}, which"
             " has no random access: prepare it with file_format='array_record'"
         )
-    sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
 
     def open_split(split: str) -> Source:
         return TfdsSource(builder, split, config)
 
-    return Collection(name, tuple(label.names), tuple(image.shape), sizes, open_split)
+    return Collection(
+        name, tuple(label.names), tuple(image.shape), tuple(builder.info.splits), open_split
+    )
 
 
 def _unknown(name: str, data_dir: Path | None) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ofa_jax.config import AugmentConfig
+from ofa_jax.data.trivial_augment import trivial_augment
 
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow's grayscale
 
@@ -19,7 +20,7 @@ LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow's grayscale
 def augment(
     image: np.ndarray, size: int, config: AugmentConfig, rng: np.random.Generator
 ) -> np.ndarray:
-    """The training transforms: a random crop as `[size, size, 3]`, a flip, colour jitter."""
+    """The training transforms: a random crop as `[size, size, 3]`, a flip, colours, erasing."""
     if config.crop == "resized":
         image = random_resized_crop(image, size, config.area, config.aspect, rng)
     else:
@@ -28,6 +29,10 @@ def augment(
         image = cv2.flip(image, 1)
     if config.brightness or config.saturation:
         image = jitter(image, config.brightness, config.saturation, rng)
+    if config.policy == "trivial":
+        image = trivial_augment(image, rng)
+    if config.erase and rng.random() < config.erase:
+        image = erase(image, rng)
     return image
 
 
@@ -89,6 +94,16 @@ def jitter(
     return cv2.transform(image, matrix.astype(np.float32))
 
 
+def erase(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A copy with noise in a random box of 2 to 33 % of its area."""
+    rows, columns = image.shape[:2]
+    top, left, height, width = random_box(rows, columns, (0.02, 0.33), (0.3, 3.3), rng)
+    erased = image.copy()
+    box = erased[top : top + height, left : left + width]
+    box[:] = rng.integers(0, 256, box.shape, np.uint8)
+    return erased
+
+
 def resize(image: np.ndarray, size: int) -> np.ndarray:
     """uint8 `[height, width, 3]` to `[size, size, 3]`: bilinear to grow, area means to shrink."""
     if image.shape[:2] == (size, size):
@@ -133,4 +148,5 @@ def normalize_images(
     """uint8 `[..., height, width, 3]` to float32: scaled to [0, 1], minus `mean`, over `std`."""
     shape = (1,) * (images.ndim - 1) + (3,)
     pixels = images.astype(jnp.float32) / 255
-    return (pixels - jnp.reshape(jnp.asarray(mean), shape)) / jnp.reshape(jnp.asarray(std), shape)
+    means, stds = (jnp.reshape(jnp.asarray(v, jnp.float32), shape) for v in (mean, std))
+    return (pixels - means) / stds

@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib
-import importlib.util
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -19,6 +18,8 @@ from ofa_jax.data.sources import Dataset, load_dataset
 from ofa_jax.data.transforms import normalize_images
 from ofa_jax.deploy import graph as graph_lib
 from ofa_jax.deploy.graph import Graph
+from ofa_jax.extras import check_installed
+from ofa_jax.files import TEMPORARY, written
 from ofa_jax.metrics import track
 from ofa_jax.subnets.card import Card, Export, find_subnet, read_card, write_card
 
@@ -35,7 +36,7 @@ class Format(NamedTuple):
 
 
 KINDS = {
-    "stablehlo": Format("model.stablehlo", "stablehlo"),
+    "stablehlo": Format("model.stablehlo", "stablehlo", ("flatbuffers",)),
     "onnx": Format("model.onnx", "to_onnx", ("onnx", "onnxruntime")),
     "onnx-int8": Format("model.int8.onnx", "int8", ("onnx", "onnxruntime")),
     "tflite": Format("model.tflite", "tflite", ("ai_edge_litert", "flatbuffers")),
@@ -78,10 +79,10 @@ def _export(
 ) -> None:
     directory = find_subnet(workdir, text)
     card = read_card(directory)
+    check_formats(formats)
     for name in formats:
-        check_format(name)
-        if (directory / KINDS[name].file).exists() and not overwrite:
-            path = directory / KINDS[name].file
+        path = directory / KINDS[name].file
+        if path.exists() and not (overwrite or _mark(path).exists()):
             raise ValueError(f"{path} exists: --overwrite replaces it")
     dataset = load_dataset(config.data)
     if card.classes != tuple(dataset.class_names):
@@ -101,8 +102,14 @@ def _export(
         made = _write(name, graph, card, directory, images, wanted)
         card = dataclasses.replace(card, exports={**card.exports, name: made})
         write_card(directory, card, [made.file])
+        _mark(directory / made.file).unlink()
         card = read_card(directory)
         print(_told(directory, name, made, card))
+
+
+def _mark(path: Path) -> Path:
+    """A file that is beside another one while no card knows it: a killed export leaves both."""
+    return path.with_name(f"{TEMPORARY}{path.name}-begun")
 
 
 def forget(card: Card, name: str) -> Card:
@@ -123,15 +130,12 @@ def export_once(config: Config, workdir: Path, text: str) -> None:
         export(config, workdir, text, missing, overwrite=True)
 
 
-def check_format(name: str) -> None:
-    """Raises `ValueError` unless a format is known and what it needs is installed."""
-    if name not in KINDS:
-        raise ValueError(f"--format={name!r}: expected {', '.join(FORMATS)}")
-    missing = [p for p in KINDS[name].packages if importlib.util.find_spec(p) is None]
-    if missing:
-        raise ValueError(
-            f"--format={name} needs {', '.join(missing)}: pip install 'ofa-jax[deploy]'"
-        )
+def check_formats(names: Sequence[str], field: str = "--format") -> None:
+    """Raises `ValueError` unless all formats are known and what they need is installed."""
+    for name in names:
+        if name not in KINDS:
+            raise ValueError(f"{field}={name!r}: expected {', '.join(FORMATS)}")
+        check_installed(f"{field}={name}", "deploy", *KINDS[name].packages)
 
 
 def load_export(directory: Path, name: str, card: Card, **options: Any) -> Call:
@@ -188,9 +192,8 @@ def _write(
 ) -> Export:
     """One file, written beside its place, compared, and only then moved there."""
     module, path = _module(name), directory / KINDS[name].file
-    temporary = directory / f".tmp.{path.name}"  # its suffix stays: runtimes look at it
     accuracy: dict[str, float] = {}
-    try:
+    with written(path) as temporary:
         if name == "onnx-int8":
             module.write(graph, card.resolution, temporary, images.calibrating())
             call = module.load(temporary)
@@ -200,9 +203,7 @@ def _write(
             module.write(graph, card.resolution, temporary)
             difference = compare(module.load(temporary), images.sample, wanted, name)
         size = temporary.stat().st_size
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        _mark(path).touch()
     told = _input(card.resolution, name, graph_lib.normalizes(graph))
     return Export(path.name, size, told, difference, accuracy)
 

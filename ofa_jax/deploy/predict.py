@@ -1,6 +1,7 @@
 """The predict command: classes and probabilities of image files, by a subnet's directory alone."""
 
 import glob
+import sys
 from pathlib import Path
 
 import jax
@@ -8,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from ofa_jax import checkpoint
-from ofa_jax.data.decode import decode
+from ofa_jax.data.decode import SUFFIXES, decode
+from ofa_jax.data.image_files import counts, files_below, sort_out
 from ofa_jax.data.transforms import normalize_images, resize_and_crop
+from ofa_jax.files import read_bytes, shown
+from ofa_jax.names import local_path, printable
 from ofa_jax.subnets.card import Card, read_card
 
 BATCH = 64
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
 
 def predict(directory: Path, images: str, top: int = 5) -> None:
@@ -30,6 +33,11 @@ def predict(directory: Path, images: str, top: int = 5) -> None:
     card = read_card(directory)
     paths = find_images(images)
     subnet, variables = checkpoint.load_subnet(directory)
+    if len(card.classes) != subnet.space.num_classes:
+        raise ValueError(
+            f"{directory}: its card names {len(card.classes)} classes, its net has"
+            f" {subnet.space.num_classes}"
+        )
     apply = jax.jit(subnet.apply)
     for start in range(0, len(paths), BATCH):
         some = paths[start : start + BATCH]
@@ -41,25 +49,30 @@ def predict(directory: Path, images: str, top: int = 5) -> None:
         for path, row in zip(some, np.asarray(jax.nn.softmax(logits)), strict=False):
             best = np.argsort(-row, stable=True)[:top]
             told = "  ".join(f"{card.classes[i]} {row[i]:.2%}" for i in best)
-            print(f"{path}  {told}", flush=True)
+            print(f"{printable(path)}  {told}", flush=True)
 
 
 def find_images(text: str) -> list[Path]:
-    """The image files that a path or pattern means, in order of their names."""
-    path = Path(text)
-    if path.is_dir():
-        found = [p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES]
-    else:
-        found = [path] if path.is_file() else [Path(name) for name in glob.glob(text)]
-    if not text or not found:
-        raise ValueError(f"--images={text!r}: expected image files, a directory or a pattern")
-    return sorted(found)
+    """The image files that a path or pattern means, in order; those left out are told on stderr."""
+    path = local_path("--images", text)
+    if text and path.is_file():
+        return [path]
+    among = files_below(path) if path.is_dir() else map(Path, glob.glob(str(path)))
+    images, left_out = sort_out(among if text else ())
+    if not images:
+        raise ValueError(
+            f"--images={shown(text)}: expected image files ({' '.join(SUFFIXES)}), a directory or a"
+            f" pattern, found {counts(left_out) or 'nothing'}"
+        )
+    if left_out:
+        print(f"left out: {counts(left_out)}", file=sys.stderr)
+    return images
 
 
 def read_image(path: Path, card: Card) -> np.ndarray:
     """The pixels of one file as the net's preprocessing makes them, uint8."""
     try:
-        pixels = decode(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"image {path} cannot be read: {error}") from error
+        pixels = decode(read_bytes(path))
+    except ValueError as error:
+        raise ValueError(f"image {printable(path)} cannot be read: {error}") from error
     return resize_and_crop(pixels, card.resolution, card.preprocessing.center_crop)

@@ -1,6 +1,7 @@
 """StableHLO: one file for CPU, CUDA and TPU that needs nothing but jax to run."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -11,6 +12,7 @@ from ofa_jax.deploy import graph as graph_lib
 from ofa_jax.deploy.graph import Graph
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+PLACES = "jax_traceback_in_locations_limit"
 
 
 def write(graph: Graph, resolution: int, path: Path) -> None:
@@ -22,8 +24,20 @@ def write(graph: Graph, resolution: int, path: Path) -> None:
         return graph_lib.run(graph, images)
 
     images = jax.ShapeDtypeStruct(shape, dtype)
-    exported = export.export(jax.jit(network), platforms=PLATFORMS)(images)
+    with _without_places():
+        exported = export.export(jax.jit(network), platforms=PLATFORMS)(images)
     path.write_bytes(exported.serialize())
+
+
+@contextlib.contextmanager
+def _without_places() -> Iterator[None]:
+    """Keeps where our sources lie on this machine, line by line, out of what is exported."""
+    before = getattr(jax.config, PLACES)
+    jax.config.update(PLACES, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(PLACES, before)
 
 
 def load(path: Path) -> Callable[[np.ndarray], np.ndarray]:

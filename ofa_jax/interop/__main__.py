@@ -5,17 +5,20 @@ python -m ofa_jax.interop CHECKPOINT --space=… --net_config=net.config --out=s
 """
 
 import argparse
-import json
+import dataclasses
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from ofa_jax import checkpoint
-from ofa_jax.interop.net_config import arch_from_net_config
+from ofa_jax.files import naming
+from ofa_jax.interop.net_config import read_net_config
 from ofa_jax.interop.once_for_all import from_once_for_all
+from ofa_jax.interop.torch_file import load_torch_supernet, number_of_classes, read_state_dict
+from ofa_jax.names import local_path
+from ofa_jax.space import Arch, SearchSpace
 from ofa_jax.spaces import get_space, list_spaces, space_to_dict
 
 
@@ -23,7 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command; 0 where it wrote the network, 2 and one line where the input is bad."""
     flags = _parser().parse_args(arguments)
     try:
-        print(convert(flags.checkpoint, flags.space, flags.out, flags.net_config))
+        source, out = local_path("CHECKPOINT", flags.checkpoint), local_path("--out", flags.out)
+        net_config = flags.net_config and local_path("--net_config", flags.net_config)
+        print(convert(source, flags.space, out, net_config))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -35,10 +40,10 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m ofa_jax.interop",
         description="Turns PyTorch weights of once-for-all into an Orbax directory.",
     )
-    parser.add_argument("checkpoint", type=Path, help="the PyTorch file")
+    parser.add_argument("checkpoint", help="the PyTorch file")
     parser.add_argument("--space", required=True, help=", ".join(list_spaces()))
-    parser.add_argument("--out", type=Path, required=True, help="the directory to write")
-    parser.add_argument("--net_config", type=Path, help="of a specialised net: its net.config file")
+    parser.add_argument("--out", required=True, help="the directory to write")
+    parser.add_argument("--net_config", help="of a specialised net: its net.config file")
     return parser
 
 
@@ -60,15 +65,12 @@ def convert(source: Path, space_name: str, out: Path, net_config: Path | None = 
     """
     if out.exists():
         raise ValueError(f"--out={out} exists: give a new directory")
-    get_space(space_name)  # before anything large is read
-    state_dict = read_state_dict(source)
-    space = get_space(space_name, num_classes=_classes(state_dict, source))
+    space, arch, variables = read_weights(source, get_space(space_name), net_config)
     description: dict[str, Any] = {"space": space_to_dict(space), "source": source.name}
-    arch, kind = None, "supernet"
-    if net_config is not None:
-        arch, kind = arch_from_net_config(_read_json(net_config), space), "subnet"
-        description["arch"] = space.arch_to_dict(arch)
-    variables = from_once_for_all(state_dict, space, arch)
+    kind = "supernet"
+    if arch is not None:
+        description["arch"], kind = space.arch_to_dict(arch), "subnet"
+    (out if arch else out.parent).mkdir(parents=True, exist_ok=True)
     checkpoint.save_network(out / "orbax" if arch else out, variables, description)
     count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     return (
@@ -77,47 +79,22 @@ def convert(source: Path, space_name: str, out: Path, net_config: Path | None = 
     )
 
 
-def read_state_dict(path: Path) -> dict[str, Any]:
-    """The tensors of a PyTorch file by name, refusing whatever would run code when it is read.
+def read_weights(
+    source: Path, space: SearchSpace, net_config: Path | None = None
+) -> tuple[SearchSpace, Arch | None, Any]:
+    """The space of a file, with its number of classes; its arch; its variables.
 
     Raises:
-      ValueError: the file is missing, not a plain tensor file, or holds no state dict.
+      ValueError: as `convert`, but for `out`.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    try:
-        import torch
-    except ImportError as error:
-        raise ValueError(
-            "reading a PyTorch file needs PyTorch: pip install 'ofa_jax[torch]'"
-        ) from error
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip, EOF and torch's own errors: all mean the same here
-        reason = str(error).strip().splitlines()
-        raise ValueError(
-            f"{path} is not a plain tensor file, refused: {reason[0][:150] if reason else error!r}"
-        ) from error
-    if isinstance(found, Mapping) and "state_dict" in found:
-        found = found["state_dict"]
-    if not isinstance(found, Mapping) or not all(hasattr(v, "detach") for v in found.values()):
-        raise ValueError(f"{path} holds no state dict: expected tensors by name")
-    # Weights saved from a DataParallel module have its name in front.
-    return {name.removeprefix("module."): value for name, value in found.items()}
-
-
-def _classes(state_dict: Mapping[str, Any], source: Path) -> int:
-    biases = [v for k, v in state_dict.items() if k.startswith("classifier") and k.endswith("bias")]
-    if len(biases) != 1:
-        raise ValueError(f"{source} has no classifier bias: not a network of once-for-all")
-    return int(biases[0].shape[0])
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"--net_config={path} cannot be read as JSON: {error}") from error
+    if net_config is None:
+        space, variables = load_torch_supernet(source, space)
+        return space, None, variables
+    state_dict = read_state_dict(source)
+    space = dataclasses.replace(space, num_classes=number_of_classes(state_dict, source))
+    arch = read_net_config(net_config, space)
+    with naming(source):
+        return space, arch, from_once_for_all(state_dict, space, arch)
 
 
 if __name__ == "__main__":

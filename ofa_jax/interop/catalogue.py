@@ -1,17 +1,20 @@
 """The reference's published subnets: archs, and what they were measured to do on which device."""
 
-import json
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ofa_jax.space import Arch, SearchSpace
+from ofa_jax.files import naming, read_json, shown
+from ofa_jax.plain import build
+from ofa_jax.space import PIXELS, Arch, SearchSpace
 from ofa_jax.spaces import get_space
 
 # Such as "note10_lat-64ms_top1-80.2_finetune-75", "tx2_gpu16-96ms_...", "flops-595M_...".
 ID = re.compile(
-    r"(?:(?P<device>.+?)_)?(?P<kind>lat|gpu\d+|flops)-(?P<cost>[\d.]+)(?:ms|M)"
-    r"_top1-(?P<top1>[\d.]+)_finetune-(?P<epochs>\d+)"
+    r"(?:(?P<device>[ -~]+?)_)?(?P<kind>lat|gpu\d{1,4}|flops)-(?P<cost>\d{1,5}(\.\d{1,3})?)(?:ms|M)"
+    r"_top1-(?P<top1>\d{1,2}(\.\d{1,3})?)_finetune-(?P<epochs>\d{1,4})",
+    re.ASCII,
 )
 
 
@@ -32,8 +35,11 @@ class Published(NamedTuple):
     batch: int
 
 
-def published(path: str | Path) -> dict[str, Published]:
-    """The subnets of a catalogue by their ids, as the reference names them.
+OWN = Path(__file__).with_name("published.json")  # all 50 of the reference
+
+
+def published(path: str | Path = OWN) -> dict[str, Published]:
+    """The reference's published subnets by their ids, or those of another catalogue.
 
     Args:
       path: a JSON list of objects with "id", "space" (an id of `list_spaces()`), "resolution" and
@@ -42,26 +48,38 @@ def published(path: str | Path) -> dict[str, Published]:
     Raises:
       ValueError: no such file, no such list, an id of another form or an arch outside its space.
     """
-    try:
-        rows = json.loads(Path(path).read_text())
-        return {row["id"]: _subnet(row) for row in rows}
-    except OSError as error:
-        raise ValueError(f"catalogue {path} cannot be read: {error.strerror}") from error
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"catalogue {path} is no list of archs: {error}") from error
+    path = Path(path)
+    with naming(path):
+        values = build(tuple[dict[str, Any], ...], read_json(path), "catalogue")
+        rows = [build(_Row, row, f"[{i}]", strict=False) for i, row in enumerate(values)]
+        return {row.id: _subnet(row, arch) for row, arch in zip(rows, values, strict=True)}
 
 
-def _subnet(row: dict[str, Any]) -> Published:
-    found = ID.fullmatch(row["id"])
-    if not found:
-        raise ValueError(
-            f"id={row['id']!r}: expected such as note10_lat-64ms_top1-80.2_finetune-75"
-        )
-    space, kind = get_space(row["space"]), found["kind"]
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    """An object of a catalogue, beside its arch."""
+
+    id: str
+    space: str
+    resolution: int
+
+    def __post_init__(self) -> None:
+        if not ID.fullmatch(self.id):
+            raise ValueError(
+                f"id={shown(self.id)}: expected such as note10_lat-64ms_top1-80.2_finetune-75"
+            )
+        if not 1 <= self.resolution <= PIXELS:
+            raise ValueError(f"resolution={self.resolution}: expected 1 to {PIXELS} pixels")
+
+
+def _subnet(row: _Row, values: dict[str, Any]) -> Published:
+    found = ID.fullmatch(row.id)
+    assert found
+    space, kind = get_space(row.space), found["kind"]
     return Published(
         space=space,
-        arch=space.arch_from_dict(row),
-        resolution=row["resolution"],
+        arch=space.arch_from_dict(values),
+        resolution=row.resolution,
         top1=float(found["top1"]) / 100,
         epochs=int(found["epochs"]),
         device=found["device"] or "",

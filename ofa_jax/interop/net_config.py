@@ -1,13 +1,81 @@
 """The reference's `net.config` of a specialised net, to the arch it is."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from ofa_jax.space import Arch, SearchSpace
+from ofa_jax.files import naming, read_json, shown
+from ofa_jax.plain import build
+from ofa_jax.space import Arch, Number, SearchSpace
 from ofa_jax.spaces import MobileNetSpace, ResNetSpace
 
 # The families of the reference, and the layers that carry their fixed widths.
 FAMILIES = ("MobileNetV3", "ProxylessNASNets", "ResNets")
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """What is read of a layer; others of its fields are left out."""
+
+    out_channels: int
+    in_channels: int = 0
+    stride: int = 0  # where it is missing
+    kernel_size: int = 0
+    act_func: str | None = None
+    use_se: bool = False
+    mid_channels: int | None = None
+    expand_ratio: Number = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Wrapped:
+    """A layer beside its shortcut, `mobile_inverted_conv` in old files."""
+
+    conv: Layer | None = None
+    mobile_inverted_conv: Layer | None = None
+
+    @property
+    def layer(self) -> Layer | None:
+        """The layer, under either name."""
+        return self.conv or self.mobile_inverted_conv
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalization:
+    """What is read of "bn"."""
+
+    eps: float
+
+
+@dataclasses.dataclass(frozen=True)
+class MobileNetConfig:
+    """The `net.config` of inverted residuals."""
+
+    first_conv: Layer
+    blocks: tuple[Wrapped, ...]
+    feature_mix_layer: Layer
+    final_expand_layer: Layer | None = None
+    bn: Normalization | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ResNetConfig:
+    """The `net.config` of bottlenecks; between its ends, the stem has a wrapped layer."""
+
+    input_stem: tuple[dict[str, Any], ...]
+    blocks: tuple[Layer, ...]
+    bn: Normalization | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.input_stem) not in (2, 3):
+            raise ValueError(f"input_stem has {len(self.input_stem)} layers: expected 2 or 3")
+
+
+def read_net_config(path: Path, space: SearchSpace) -> Arch:
+    """The arch that a `net.config` file tells; raises as `arch_from_net_config`, by the file."""
+    with naming(path):
+        return arch_from_net_config(read_json(path), space)
 
 
 def arch_from_net_config(config: Mapping[str, Any], space: SearchSpace) -> Arch:
@@ -26,19 +94,18 @@ def arch_from_net_config(config: Mapping[str, Any], space: SearchSpace) -> Arch:
     family = config["name"]
     if family not in FAMILIES:
         raise ValueError(
-            f"net.config name={family!r} is an unknown family: expected {', '.join(FAMILIES)}"
+            f"net.config name={shown(family)} is an unknown family: expected {', '.join(FAMILIES)}"
         )
     if family != _family(space):
         raise ValueError(f"net.config is of {family}: {space.name} is of {_family(space)}")
-    eps = config.get("bn", {}).get("eps", space.bn_eps)
-    _expect("bn.eps", eps, (space.bn_eps,), space)
-    try:
-        if isinstance(space, ResNetSpace):
-            return space.arch_from_dict(_resnet_values(config, space))
-        assert isinstance(space, MobileNetSpace)
-        return space.arch_from_dict(_mobilenet_values(config, space))
-    except KeyError as error:
-        raise ValueError(f"net.config lacks {error} in one of its layers") from error
+    if isinstance(space, ResNetSpace):
+        resnet: ResNetConfig = build(ResNetConfig, config, "net.config", strict=False)
+        _check_bn(resnet.bn, space)
+        return space.arch_from_dict(_resnet_values(resnet, space))
+    assert isinstance(space, MobileNetSpace)
+    mobilenet: MobileNetConfig = build(MobileNetConfig, config, "net.config", strict=False)
+    _check_bn(mobilenet.bn, space)
+    return space.arch_from_dict(_mobilenet_values(mobilenet, space))
 
 
 def _family(space: SearchSpace) -> str:
@@ -47,14 +114,18 @@ def _family(space: SearchSpace) -> str:
     return "MobileNetV3" if getattr(space, "features", 0) else "ProxylessNASNets"
 
 
-def _mobilenet_values(config: Mapping[str, Any], space: MobileNetSpace) -> dict[str, list[Any]]:
-    layers = [block.get("conv") or block.get("mobile_inverted_conv") for block in config["blocks"]]
-    _expect("first_conv.out_channels", config["first_conv"]["out_channels"], (space.stem,), space)
-    for name, width in _head(space).items():
-        _expect(f"{name}.out_channels", config[name]["out_channels"], (width,), space)
+def _check_bn(bn: Normalization | None, space: SearchSpace) -> None:
+    if bn is not None:
+        _expect("bn.eps", bn.eps, (space.bn_eps,), space)
+
+
+def _mobilenet_values(config: MobileNetConfig, space: MobileNetSpace) -> dict[str, list[Any]]:
+    layers = [block.layer for block in config.blocks]
+    _expect("first_conv.out_channels", config.first_conv.out_channels, (space.stem,), space)
+    _check_head(config, space)
     if not layers or layers[0] is None:
         raise ValueError("net.config blocks[0]: expected the fixed block behind the stem")
-    _expect("blocks[0].out_channels", layers[0]["out_channels"], (space.first,), space)
+    _expect("blocks[0].out_channels", layers[0].out_channels, (space.first,), space)
 
     widths = [(stage.width,) for stage in space.stages]
     found = _place(layers[1:], widths, space, first=1)
@@ -62,74 +133,82 @@ def _mobilenet_values(config: Mapping[str, Any], space: MobileNetSpace) -> dict[
         "ks": [None] * len(space.blocks),
         "e": [None] * len(space.blocks),
     }
-    for (stage, position), index in found.items():
-        number, block = next(
-            (n, b) for n, b in enumerate(space.blocks) if (b.stage, b.position) == (stage, position)
-        )
-        layer, name = layers[index], f"blocks[{index}]"
-        _expect(f"{name}.kernel_size", layer["kernel_size"], block.kernels, space)
-        _expect(f"{name}.act_func", layer["act_func"], (block.act,), space)
-        _expect(f"{name}.use_se", bool(layer["use_se"]), (bool(block.squeezes),), space)
-        mid = layer.get("mid_channels") or round(block.in_width * layer["expand_ratio"])
+    for number, block in enumerate(space.blocks):
+        if (block.stage, block.position) not in found:
+            continue
+        index, layer = found[block.stage, block.position]
+        name = f"blocks[{index}]"
+        _expect(f"{name}.kernel_size", layer.kernel_size, block.kernels, space)
+        _expect(f"{name}.act_func", layer.act_func, (block.act,), space)
+        _expect(f"{name}.use_se", layer.use_se, (bool(block.squeezes),), space)
+        mid = layer.mid_channels or round(block.in_width * layer.expand_ratio)
         _expect(f"{name}.mid_channels", mid, block.mids, space)
-        values["ks"][number] = layer["kernel_size"]
+        values["ks"][number] = layer.kernel_size
         values["e"][number] = space.expands[block.mids.index(mid)]
     return {**values, "d": _depths(found, space)}
 
 
-def _head(space: MobileNetSpace) -> dict[str, int]:
+def _check_head(config: MobileNetConfig, space: MobileNetSpace) -> None:
+    mixed = config.feature_mix_layer.out_channels
+    _expect("feature_mix_layer.out_channels", mixed, (space.features or space.head,), space)
     if not space.features:
-        return {"feature_mix_layer": space.head}
-    return {"final_expand_layer": space.head, "feature_mix_layer": space.features}
+        return
+    if config.final_expand_layer is None:
+        raise ValueError("net.config.final_expand_layer is missing")
+    head = config.final_expand_layer.out_channels
+    _expect("final_expand_layer.out_channels", head, (space.head,), space)
 
 
-def _resnet_values(config: Mapping[str, Any], space: ResNetSpace) -> dict[str, list[Any]]:
-    stem, convs = space.stem_block, config["input_stem"]
-    if len(convs) not in (2, 3):
-        raise ValueError(f"net.config input_stem has {len(convs)} layers: expected 2 or 3")
-    _expect("input_stem[0].out_channels", convs[0]["out_channels"], stem.mids, space)
-    _expect("input_stem[-1].out_channels", convs[-1]["out_channels"], stem.widths, space)
-    width = [
-        stem.mids.index(convs[0]["out_channels"]),
-        stem.widths.index(convs[-1]["out_channels"]),
-    ]
-    layers = config["blocks"]
+def _resnet_values(config: ResNetConfig, space: ResNetSpace) -> dict[str, list[Any]]:
+    stem, convs = space.stem_block, config.input_stem
+    first, last = (
+        build(Layer, convs[i], f"net.config.input_stem[{i}]", strict=False) for i in (0, -1)
+    )
+    _expect("input_stem[0].out_channels", first.out_channels, stem.mids, space)
+    _expect("input_stem[-1].out_channels", last.out_channels, stem.widths, space)
+    width = [stem.mids.index(first.out_channels), stem.widths.index(last.out_channels)]
     stage_widths = [space.scaled(stage.width) for stage in space.stages]
-    found = _place(layers, stage_widths, space, first=0)
+    found = _place(config.blocks, stage_widths, space, first=0)
     expands: list[Any] = [None] * len(space.blocks)
     for number, block in enumerate(space.blocks):
         if (block.stage, block.position) not in found:
             continue
-        index = found[block.stage, block.position]
-        layer, name = layers[index], f"blocks[{index}]"
+        index, layer = found[block.stage, block.position]
+        name = f"blocks[{index}]"
         if block.position == 0:
-            width.append(block.widths.index(layer["out_channels"]))
+            width.append(block.widths.index(layer.out_channels))
         mids = block.mids[width[-1]]
-        mid = layer.get("mid_channels")
+        mid = layer.mid_channels
         if mid is None:
-            _expect(f"{name}.expand_ratio", layer["expand_ratio"], space.expands, space)
-            mid = mids[space.expands.index(layer["expand_ratio"])]
+            _expect(f"{name}.expand_ratio", layer.expand_ratio, space.expands, space)
+            mid = mids[space.expands.index(layer.expand_ratio)]
         _expect(f"{name}.mid_channels", mid, mids, space)
-        _expect(f"{name}.kernel_size", layer["kernel_size"], (3,), space)
-        _expect(f"{name}.act_func", layer["act_func"], (block.act,), space)
+        _expect(f"{name}.kernel_size", layer.kernel_size, (3,), space)
+        _expect(f"{name}.act_func", layer.act_func, (block.act,), space)
         expands[number] = space.expands[mids.index(mid)]
     depths = [d - s.depth for d, s in zip(_depths(found, space), space.stages, strict=True)]
     residual = space.depths[-1] if len(convs) == 3 else space.depths[0]
     return {"e": expands, "d": [residual, *depths], "w": width}
 
 
+Place = tuple[int, int]  # stage, and position in it
+
+
 def _place(
-    layers: Sequence[Any], widths: Sequence[tuple[int, ...]], space: SearchSpace, first: int
-) -> dict[tuple[int, int], int]:
-    """(stage, position) -> index in `blocks`, of which `layers` are those from `first` on."""
-    found: dict[tuple[int, int], int] = {}
+    layers: Sequence[Layer | None],
+    widths: Sequence[tuple[int, ...]],
+    space: SearchSpace,
+    first: int,
+) -> dict[Place, tuple[int, Layer]]:
+    """The layer of each place with its index in `blocks`; `layers` are those from `first` on."""
+    found: dict[Place, tuple[int, Layer]] = {}
     stage, position, width = -1, 0, None
     for index, layer in enumerate(layers, first):
-        if not layer:
+        if layer is None:
             raise ValueError(f"net.config blocks[{index}] has no convolution: not of {space.name}")
-        out, stride = layer["out_channels"], layer["stride"]
+        out, stride = layer.out_channels, layer.stride
         more = stage >= 0 and position + 1 < space.stage_depths[stage][-1]
-        if more and stride == 1 and out == width == layer["in_channels"]:
+        if more and stride == 1 and out == width == layer.in_channels:
             position += 1
         elif (
             stage + 1 < len(widths)
@@ -142,11 +221,11 @@ def _place(
                 f"net.config blocks[{index}], out_channels={out}, stride={stride}: {space.name}"
                 f" has no such block behind stage {stage + 1}, block {position + 1}"
             )
-        found[stage, position] = index
+        found[stage, position] = index, layer
     return found
 
 
-def _depths(found: Mapping[tuple[int, int], int], space: SearchSpace) -> list[int]:
+def _depths(found: Mapping[Place, Any], space: SearchSpace) -> list[int]:
     depths = []
     for stage, allowed in enumerate(space.stage_depths):
         depth = sum(s == stage for s, _ in found)
@@ -157,4 +236,4 @@ def _depths(found: Mapping[tuple[int, int], int], space: SearchSpace) -> list[in
 
 def _expect(what: str, value: Any, allowed: Sequence[Any], space: SearchSpace) -> None:
     if value not in allowed:
-        raise ValueError(f"net.config {what}={value!r}: {space.name} allows {tuple(allowed)}")
+        raise ValueError(f"net.config {what}={shown(value)}: {space.name} allows {tuple(allowed)}")

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ofa_jax.elastic import matrix_name
+from ofa_jax.files import short
 from ofa_jax.models import MobileNetV3, Network, ResNet, build_subnet, build_supernet
 from ofa_jax.space import Arch, SearchSpace
 from ofa_jax.spaces import InvertedResidual
@@ -67,13 +68,15 @@ def from_once_for_all(
     variables: Tree = {}
     wrong = []
     for name, entry in entries.items():
-        array = _numpy(given[name])
-        expected = LAYOUTS[entry.layout][1](np.empty(_at(shapes, entry.path).shape, np.int8)).shape
-        if array.shape != expected:
-            wrong.append(f"{entry.name} is {array.shape}, not {expected}")
+        shape = tuple(given[name].shape)
+        # Of no size in memory: files may say any shape.
+        like = np.broadcast_to(np.int8(0), _at(shapes, entry.path).shape)
+        expected = LAYOUTS[entry.layout][1](like).shape
+        if shape != expected:
+            wrong.append(f"{entry.name} is {shape}, not {expected}")
         else:
-            value = jnp.asarray(LAYOUTS[entry.layout][0](array), jnp.float32)
-            _put(variables, entry.path, value)
+            array = LAYOUTS[entry.layout][0](_numpy(given[name], entry.name))
+            _put(variables, entry.path, jnp.asarray(array, jnp.float32))
     _check_names("wrongly shaped", wrong, owner)
     return variables
 
@@ -187,10 +190,17 @@ def _short(name: str) -> str:
     return name
 
 
-def _numpy(value: Any) -> np.ndarray:
-    if hasattr(value, "detach"):  # a PyTorch tensor, perhaps on a device or with a gradient
-        value = value.detach().cpu()
-    return np.asarray(value)
+def _numpy(value: Any, name: str) -> np.ndarray:
+    """The tensor as float32; `ValueError`, by its name, where that is not what it holds."""
+    try:
+        if hasattr(value, "detach"):  # a PyTorch tensor, perhaps on a device or with a gradient
+            value = value.detach().cpu().to_dense().float()
+        array = np.asarray(value, np.float32)
+    except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+        raise ValueError(f"{name} holds no numbers: {short(error)}") from error
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds what is no finite number")
+    return array
 
 
 def _at(tree: Tree, path: tuple[str, ...]) -> Any:
@@ -208,4 +218,5 @@ def _put(tree: Tree, path: tuple[str, ...], value: Any) -> None:
 def _check_names(what: str, names: list[str], owner: str) -> None:
     if names:
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        raise ValueError(f"{len(names)} {what} tensors for {owner}: {', '.join(names[:5])}{more}")
+        told = ", ".join(short(name) for name in names[:5])
+        raise ValueError(f"{len(names)} {what} tensors for {owner}: {told}{more}")

@@ -19,9 +19,9 @@ from ofa_jax.spaces import Bottleneck, InvertedResidual, Stem
 ACTIVATIONS = {"relu": jax.nn.relu, "relu6": jax.nn.relu6, "h_swish": jax.nn.hard_swish}
 
 # The reference's init: normal with variance 2 / (k * k * output channels), depthwise ones too.
-he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal", dtype=jnp.float32)
 # PyTorch's default for the layers it leaves alone: uniform within 1 / sqrt(inputs).
-torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", dtype=jnp.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +54,11 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None, train: bool) -> jax.Array:
         channels = x.shape[-1]
-        scale = self.param("scale", nn.initializers.ones, (channels,))
-        bias = self.param("bias", nn.initializers.zeros, (channels,))
-        mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
-        var = self.variable("batch_stats", "var", jnp.ones, (channels,))
+        shape = ((channels,), jnp.float32)
+        scale = self.param("scale", nn.initializers.ones, *shape)
+        bias = self.param("bias", nn.initializers.zeros, *shape)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, *shape)
+        var = self.variable("batch_stats", "var", jnp.ones, *shape)
         norm = self.norm
         if not train:
             return elastic.normalize(x, mean.value, var.value, scale, bias, norm.eps, mask)
@@ -166,7 +167,7 @@ class DepthwiseWeight(nn.Module):
 
 
 def _identity(_: Any, size: int) -> jax.Array:
-    return jnp.eye(size)
+    return jnp.eye(size, dtype=jnp.float32)
 
 
 class SqueezeExcite(nn.Module):
@@ -214,10 +215,10 @@ class MBConv(nn.Module):
         mid, squeeze = block.mids[-1], max(block.squeezes, default=0)
         mid_mask = squeeze_mask = out_mask = None
         if expand is not None and active is not None:
-            mid_mask = active & elastic.prefix_mask(jnp.asarray(block.mids)[expand], mid)
+            mid_mask = active & elastic.prefix_mask(jnp.asarray(block.mids, jnp.int32)[expand], mid)
             out_mask = active & jnp.ones((block.width,), bool)
             if squeeze:
-                widths = jnp.asarray(block.squeezes)
+                widths = jnp.asarray(block.squeezes, jnp.int32)
                 squeeze_mask = active & elastic.prefix_mask(widths[expand], squeeze)
         y = x
         if block.inverted:
@@ -255,9 +256,9 @@ class DeepStem(nn.Module):
         mids, widths, norm = self.stem.mids, self.stem.widths, self.norm
         mid_mask = residual_mask = out_mask = None
         if mid is not None and width is not None and keep is not None:
-            mid_mask = elastic.prefix_mask(jnp.asarray(mids)[mid], mids[-1])
+            mid_mask = elastic.prefix_mask(jnp.asarray(mids, jnp.int32)[mid], mids[-1])
             residual_mask = mid_mask & keep
-            out_mask = elastic.prefix_mask(jnp.asarray(widths)[width], widths[-1])
+            out_mask = elastic.prefix_mask(jnp.asarray(widths, jnp.int32)[width], widths[-1])
         x = ConvBN(mids[-1], 3, 2, "relu", norm, name="conv1")(images, mid_mask, train=train)
         if self.stem.residual:
             residual = ConvBN(mids[-1], 3, 1, "relu", norm, name="conv2")
@@ -289,8 +290,9 @@ class BottleneckBlock(nn.Module):
         mid, out = block.mids[-1][-1], block.widths[-1]
         mid_mask = out_mask = None
         if width is not None and expand is not None and active is not None:
-            mid_mask = active & elastic.prefix_mask(jnp.asarray(block.mids)[width, expand], mid)
-            out_mask = active & elastic.prefix_mask(jnp.asarray(block.widths)[width], out)
+            mids, widths = (jnp.asarray(w, jnp.int32) for w in (block.mids, block.widths))
+            mid_mask = active & elastic.prefix_mask(mids[width, expand], mid)
+            out_mask = active & elastic.prefix_mask(widths[width], out)
         y = ConvBN(mid, act=block.act, norm=norm, name="conv1")(x, mid_mask, train=train)
         y = ConvBN(mid, 3, block.stride, block.act, norm, name="conv2")(y, mid_mask, train=train)
         y = ConvBN(out, norm=norm, name="conv3")(y, out_mask, train=train)
@@ -307,6 +309,21 @@ def halve(x: jax.Array) -> jax.Array:
     return nn.avg_pool(x, (2, 2), strides=(2, 2), padding=margins, count_include_pad=False)
 
 
+class Dropout(nn.Module):
+    """Zeroes a share `rate` of `[batch, features]` by the "dropout" key, and scales up the rest.
+
+    Flax's draws in JAX's default precision, so that other images drop out with 64 bits.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kept = 1 - self.rate
+        keep = jax.random.bernoulli(self.make_rng("dropout"), jnp.float32(kept), x.shape)
+        return jnp.where(keep, x / kept, 0)
+
+
 class Classifier(nn.Module):
     """Dropout, then a linear layer: `[batch, features]` to float32 logits `[batch, classes]`.
 
@@ -318,9 +335,10 @@ class Classifier(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        x = nn.Dropout(self.dropout)(x, deterministic=not (train and self.has_rng("dropout")))
+        if train and self.dropout and self.has_rng("dropout"):
+            x = Dropout(self.dropout)(x)
         kernel = self.param("kernel", torch_uniform, (x.shape[-1], self.classes))
-        bias = self.param("bias", nn.initializers.zeros, (self.classes,))
+        bias = self.param("bias", nn.initializers.zeros, (self.classes,), jnp.float32)
         return x.astype(jnp.float32) @ kernel + bias[None, :]
 
 

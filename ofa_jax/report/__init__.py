@@ -1,11 +1,12 @@
 """A run as one page, `report.html`: what it learnt, found and cost, for people."""
 
-from html import escape
 from pathlib import Path
 
+from ofa_jax.files import read_text, short, write_text
 from ofa_jax.report import costs, grid, search, subnets, summary, training
-from ofa_jax.report.page import document
+from ofa_jax.report.page import document, paragraph
 from ofa_jax.report.read import Run, read_run
+from ofa_jax.report.template import Markup, filled
 
 SECTIONS = {
     "": summary.summary,
@@ -37,18 +38,23 @@ def write_report(workdir: Path) -> Path:
     run = read_run(workdir)
     body = [_section(title, run, workdir) for title in SECTIONS]
     page, path = document(run.name, body), workdir / "report.html"
-    if path.exists() and path.read_text(encoding="utf-8") == page:
-        return path  # a command that does nothing touches nothing
-    temporary = path.with_name(".report.html.tmp")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    if not _holds(path, page):  # a command that does nothing touches nothing
+        write_text(path, page)
     return path
 
 
-def _section(title: str, run: Run, workdir: Path) -> str:
-    heading = f"<h2>{title}</h2>\n" if title else ""
+def _holds(path: Path, page: str) -> bool:
     try:
-        return heading + SECTIONS[title](run, workdir)
+        return read_text(path) == page
+    except ValueError:
+        return False
+
+
+def _section(title: str, run: Run, workdir: Path) -> Markup:
+    try:
+        body = SECTIONS[title](run, workdir)
     except Exception as error:  # whatever a file of another version holds: the run goes on
-        told = escape(f"cannot be shown: {type(error).__name__}: {error}")
-        return f'{heading}<p class="soft">This part {told}</p>'
+        told = f"This part cannot be shown: {type(error).__name__}: {short(error)}"
+        body = paragraph(told, "soft")
+    heading = "{% if title %}<h2>{{ title }}</h2>\n{% endif %}"
+    return filled(heading + "{{ body }}", title=title, body=body)

@@ -1,9 +1,13 @@
-"""Curves and scatter plots as SVG."""
+"""Curves and scatter plots as SVG.
+
+Numbers are put into the pictures as they are; text goes through a template, which escapes it.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from html import escape
 from typing import NamedTuple
+
+from ofa_jax.report.template import Markup, filled, joined
 
 Points = Sequence[tuple[float, float]]
 Phases = Sequence[tuple[str, float, float]]  # name, first and last step
@@ -51,22 +55,33 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [round(i * step, 12) for i in range(first, last + 1)][:most]
 
 
-def frame(at: Axes, across: str, number: Number, cost: Number) -> str:
+FRAME = """\
+{% for value in upwards %}{% set y = at.y(value) %}\
+<line class="line" x1="{{ left }}" x2="{{ right }}" y1="{{ y }}" y2="{{ y }}"/>\
+<text x="{{ left - 6 }}" y="{{ y + 4 }}" text-anchor="end">{{ number(value) }}</text>\
+{% endfor %}\
+{% for value in sideways %}\
+<text x="{{ at.x(value) }}" y="{{ ground + 17 }}" text-anchor="middle">{{ cost(value) }}</text>\
+{% endfor %}\
+<text x="{{ middle }}" y="{{ at.height - 6 }}" text-anchor="middle">{{ across }}</text>"""
+
+
+def frame(at: Axes, across: str, number: Number, cost: Number) -> Markup:
     """Lines and figures of both axes, and the name of the lower one."""
-    left, right, ground = at.x(at.low[0]), at.x(at.high[0]), at.height - at.bottom
-    parts = []
-    for value in ticks(at.low[1], at.high[1]):
-        y = at.y(value)
-        parts.append(f'<line class="line" x1="{left}" x2="{right}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text x="{left - 6}" y="{y + 4}" text-anchor="end">{number(value)}</text>')
-    for value in ticks(at.low[0], at.high[0], 5):
-        x = at.x(value)
-        parts.append(f'<text x="{x}" y="{ground + 17}" text-anchor="middle">{cost(value)}</text>')
-    middle = (left + right) / 2
-    parts.append(
-        f'<text x="{middle}" y="{at.height - 6}" text-anchor="middle">{escape(across)}</text>'
+    left, right = at.x(at.low[0]), at.x(at.high[0])
+    return filled(
+        FRAME,
+        at=at,
+        left=left,
+        right=right,
+        middle=(left + right) / 2,
+        ground=at.height - at.bottom,
+        upwards=ticks(at.low[1], at.high[1]),
+        sideways=ticks(at.low[0], at.high[0], 5),
+        across=across,
+        number=number,
+        cost=cost,
     )
-    return "".join(parts)
 
 
 def room(phases: Phases, width: float) -> float:
@@ -78,49 +93,51 @@ def room(phases: Phases, width: float) -> float:
     return 26.0 if lying else UPRIGHT
 
 
-def bands(at: Axes, phases: Phases) -> str:
+BANDS = """\
+{% for name, start, end in spans %}\
+{% if loop.index is odd %}<rect class="band" x="{{ start }}" y="{{ at.top }}"\
+ width="{{ (end - start) | round(1) }}" height="{{ height }}"/>{% endif %}\
+{% set middle = ((start + end) / 2) | round(1) %}\
+<text {% if lying %}x="{{ middle }}" y="{{ at.top - 7 }}" text-anchor="middle"\
+{% else %}transform="translate({{ (middle + 4) | round(1) }} {{ at.top - 5 }}) rotate(-90)"\
+{% endif %}>{{ name }}</text>\
+{% endfor %}"""
+
+
+def bands(at: Axes, phases: Phases) -> Markup:
     """Every other phase shaded, each with its name above: upright where the band is narrow."""
-    spans = [(name, at.x(first), at.x(last)) for name, first, last in phases]
-    lying = at.top < UPRIGHT
-    parts = []
-    for i, (name, start, end) in enumerate(spans):
-        if i % 2 == 0:
-            parts.append(
-                f'<rect class="band" x="{start}" y="{at.top}" width="{end - start:.1f}"'
-                f' height="{at.height - at.bottom - at.top}"/>'
-            )
-        middle, label = round((start + end) / 2, 1), escape(_short(name))
-        if lying:
-            place = f'x="{middle}" y="{at.top - 7}" text-anchor="middle"'
-        else:
-            place = f'transform="translate({middle + 4:.1f} {at.top - 5}) rotate(-90)"'
-        parts.append(f"<text {place}>{label}</text>")
-    return "".join(parts)
+    spans = [(_short(name), at.x(first), at.x(last)) for name, first, last in phases]
+    lying, height = at.top < UPRIGHT, at.height - at.bottom - at.top
+    return filled(BANDS, at=at, spans=spans, lying=lying, height=height)
 
 
 def _short(name: str) -> str:
     return name if len(name) <= 9 else f"{name[:8]}…"
 
 
-def hovers(at: Axes, phases: Phases, told: Sequence[str]) -> str:
+HOVERS = """\
+{% for start, end, text in boxes %}\
+<rect class="hover" x="{{ start }}" y="{{ at.top }}" width="{{ (end - start) | round(1) }}"\
+ height="{{ height }}"><title>{{ text }}</title></rect>\
+{% endfor %}"""
+
+
+def hovers(at: Axes, phases: Phases, told: Sequence[str]) -> Markup:
     """Unseen boxes over the phases that tell what is in them."""
-    return "".join(
-        f'<rect class="hover" x="{at.x(first)}" y="{at.top}"'
-        f' width="{at.x(last) - at.x(first):.1f}" height="{at.height - at.bottom - at.top}">'
-        f"<title>{escape(text)}</title></rect>"
-        for (_, first, last), text in zip(phases, told, strict=True)
-    )
+    spans = zip(phases, told, strict=True)
+    boxes = [(at.x(first), at.x(last), text) for (_, first, last), text in spans]
+    return filled(HOVERS, at=at, boxes=boxes, height=at.height - at.bottom - at.top)
 
 
-def curve(at: Axes, runs: Iterable[Points], style: str = "") -> str:
+def curve(at: Axes, runs: Iterable[Points], style: str = "") -> Markup:
     """One line through each run of points."""
     path = "".join(
         "M" + "L".join(f"{at.x(x)} {at.y(y)}" for x, y in points) for points in runs if points
     )
-    return f'<path class="curve {style}" d="{path}"/>'
+    return filled('<path class="curve {{ style }}" d="{{ path }}"/>', style=style, path=path)
 
 
-def stairs(at: Axes, points: Points, style: str) -> str:
+def stairs(at: Axes, points: Points, style: str) -> Markup:
     """A line that keeps each value until the next one."""
     corners = [points[0]]
     for x, y in points[1:]:
@@ -129,34 +146,41 @@ def stairs(at: Axes, points: Points, style: str) -> str:
     return curve(at, [corners], style)
 
 
-def dots(at: Axes, points: Points, told: Sequence[str], radius: float = 3) -> str:
+def dots(at: Axes, points: Points, told: Sequence[str]) -> Markup:
     """Filled dots that tell their figures."""
-    return _marks(at, points, told, f'<circle class="dot" r="{radius}"', "circle")
+    return _marks(at, points, told, Markup('circle class="dot" r="3"'))
 
 
-def rings(at: Axes, points: Points, told: Sequence[str]) -> str:
+def rings(at: Axes, points: Points, told: Sequence[str]) -> Markup:
     """Open rings that tell their figures."""
-    return _marks(at, points, told, '<circle class="ring" r="4.5"', "circle")
+    return _marks(at, points, told, Markup('circle class="ring" r="4.5"'))
 
 
 STAR = "M0 -10L2.9 -3.1L10 -3.1L4.3 1.6L6.4 9L0 4.6L-6.4 9L-4.3 1.6L-10 -3.1L-2.9 -3.1Z"
 
 
-def stars(at: Axes, points: Points, told: Sequence[str]) -> str:
+def stars(at: Axes, points: Points, told: Sequence[str]) -> Markup:
     """Stars that tell their figures."""
-    return _marks(at, points, told, f'<path class="star" d="{STAR}"', "path")
+    return _marks(at, points, told, Markup(f'path class="star" d="{STAR}"'))
 
 
-def _marks(at: Axes, points: Points, told: Sequence[str], start: str, tag: str) -> str:
-    return "".join(
-        f'{start} transform="translate({at.x(x)} {at.y(y)})"><title>{escape(text)}</title></{tag}>'
-        for (x, y), text in zip(points, told, strict=True)
-    )
+MARKS = """\
+{% for x, y, text in marks %}\
+<{{ shape }} transform="translate({{ x }} {{ y }})"><title>{{ text }}</title></{{ tag }}>\
+{% endfor %}"""
 
 
-def svg(at: Axes, inner: str, label: str, style: str = "chart") -> str:
-    """The picture; `label` is what is read out in its place."""
-    return (
-        f'<svg class="{style}" viewBox="0 0 {at.width} {at.height}" role="img"'
-        f' aria-label="{escape(label)}">{inner}</svg>'
-    )
+def _marks(at: Axes, points: Points, told: Sequence[str], shape: Markup) -> Markup:
+    placed = zip(points, told, strict=True)
+    marks = [(at.x(x), at.y(y), text) for (x, y), text in placed]
+    return filled(MARKS, marks=marks, shape=shape, tag=shape.split()[0])
+
+
+SVG = """\
+<svg class="{{ style }}" viewBox="0 0 {{ at.width }} {{ at.height }}" role="img"\
+ aria-label="{{ label }}">{{ inner }}</svg>"""
+
+
+def svg(at: Axes, parts: Iterable[Markup], label: str, style: str = "chart") -> Markup:
+    """The picture of its parts; `label` is what is read out in its place."""
+    return filled(SVG, at=at, inner=joined(parts), label=label, style=style)

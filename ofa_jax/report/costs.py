@@ -4,23 +4,17 @@ import datetime
 import importlib.metadata
 import json
 import platform
-from html import escape
 from pathlib import Path
 
 from ofa_jax.metrics import clock
-from ofa_jax.report.page import (
-    NOT_YET,
-    Html,
-    facts,
-    percent,
-    table,
-)
+from ofa_jax.report.page import NOT_YET, facts, folded, paragraph, percent, table
 from ofa_jax.report.read import Run
+from ofa_jax.report.template import Markup, filled
 
 VERSIONS = ("ofa-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
-def costs(run: Run, workdir: Path) -> str:
+def costs(run: Run, workdir: Path) -> Markup:
     """Time and throughput of each phase."""
     named = [*((str(row["phase"]), row) for row in run.ends),
              *((name, row) for name, log in run.tuned.items() for row in log.ends)]  # fmt: skip
@@ -35,22 +29,21 @@ def costs(run: Run, workdir: Path) -> str:
         for name, row in named
     ]  # fmt: skip
     heads = ("phase or subnet", "time", "", "images/s", "waited for data", "images skipped")
-    return (
-        table(
-            heads,
-            [*rows, ("all", clock(total), "", "", "", "")],
-            "By phase, and by subnet that was fine-tuned",
-        )
-        + '<p class="soft">Time is that of the process that ended the phase: what was done before'
-        " a run was stopped and went on is not in it. Evaluation and search are not counted.</p>"
+    told = (
+        "Time is that of the process that ended the phase: what was done before a run was stopped"
+        " and went on is not in it. Evaluation and search are not counted."
     )
+    caption = "By phase, and by subnet that was fine-tuned"
+    whole = ("all", clock(total), "", "", "", "")
+    return table(heads, [*rows, whole], caption) + paragraph(told, "soft")
 
 
-def _meter(share: float) -> Html:
-    return Html(f'<span class="meter" style="width:{6 * share:.2f}rem" aria-hidden="true"></span>')
+def _meter(share: float) -> Markup:
+    meter = '<span class="meter" style="width:{{ width }}rem" aria-hidden="true"></span>'
+    return filled(meter, width=round(6 * share, 2))
 
 
-def environment(run: Run, workdir: Path) -> str:
+def environment(run: Run, workdir: Path) -> Markup:
     """Versions and machine of the process that writes the report, and the config."""
     # Late: it asks for the devices.
     from ofa_jax.subnets.latency import machine
@@ -59,9 +52,10 @@ def environment(run: Run, workdir: Path) -> str:
     rows = [("as of", _newest(workdir)), *about.items(),
             ("Python", platform.python_version()),
             *((name, _version(name)) for name in VERSIONS)]  # fmt: skip
-    config = escape(json.dumps(run.config, indent=1))
-    folded = f"<details><summary>The run's config</summary><pre>{config}</pre></details>"
-    return facts(rows) + (folded if run.config else "")
+    if not run.config:
+        return facts(rows)
+    config = filled("<pre>{{ text }}</pre>", text=json.dumps(run.config, indent=1))
+    return facts(rows) + folded("The run's config", config)
 
 
 def _newest(workdir: Path) -> str:

@@ -1,9 +1,10 @@
 """A subnet drawn: a row of blocks for each stage."""
 
+import functools
 from collections.abc import Iterator
-from html import escape
 from typing import Any, NamedTuple
 
+from ofa_jax.report.template import Markup, filled
 from ofa_jax.space import SearchSpace
 from ofa_jax.spaces import ResNetSpace
 
@@ -29,7 +30,25 @@ class Line(NamedTuple):
     blocks: list[Drawn]
 
 
-def draw_net(space: SearchSpace, arch: dict[str, Any], name: str) -> str:
+NET = """\
+<svg style="min-width:{{ least }}px" viewBox="0 0 {{ width }} {{ height }}" role="img"\
+ aria-label="{{ label }}">\
+{% for line in lines %}{% set y = loop.index0 * row %}\
+<text class="strong" x="0" y="{{ y + 22 }}">{{ line.name }}</text>\
+<text x="0" y="{{ y + 38 }}">{{ line.channels }} channels</text>\
+{% for block, x, width in placed(line) %}{{ drawn(block, x, y + 8, width) }}{% endfor %}\
+{% endfor %}</svg>"""
+BLOCK_OF = """\
+<g><title>{{ block.told }}</title><rect\
+{% if block.kept %} class="block" style="--v:{{ tone }}"{% else %} class="skipped"{% endif %}\
+ x="{{ x }}" y="{{ y }}" width="{{ width }}" height="{{ height }}" rx="4"/>\
+{% for words, style in lines %}\
+<text class="{{ style }}" x="{{ middle }}" y="{{ first + 15 * loop.index0 }}"\
+ text-anchor="middle">{{ words }}</text>\
+{% endfor %}</g>"""
+
+
+def draw_net(space: SearchSpace, arch: dict[str, Any], name: str) -> Markup:
     """An arch as SVG: a block's width is its expand ratio, its shade and number its kernel.
 
     Args:
@@ -43,42 +62,43 @@ def draw_net(space: SearchSpace, arch: dict[str, Any], name: str) -> str:
     lines = list(_lines(space, arch))
     most = max(len(line.blocks) for line in lines)
     widest = 74 if most <= 4 else 60
-    width, height = LABEL + most * (widest + GAP), len(lines) * ROW
-    inner = "".join(_row(line, i * ROW, widest) for i, line in enumerate(lines))
+    width = LABEL + most * (widest + GAP)
     kept = ", ".join(f"{line.name} {sum(b.kept for b in line.blocks)}" for line in lines)
-    label = f"{name}: blocks kept of each stage: {kept}"
-    least = round(0.8 * width)  # pixels: smaller, nobody could read it
-    return (
-        f'<svg style="min-width:{least}px" viewBox="0 0 {width} {height}" role="img"'
-        f' aria-label="{escape(label)}">{inner}</svg>'
+    return filled(
+        NET,
+        lines=lines,
+        width=width,
+        height=len(lines) * ROW,
+        least=round(0.8 * width),  # pixels: smaller, nobody could read it
+        label=f"{name}: blocks kept of each stage: {kept}",
+        row=ROW,
+        placed=functools.partial(_placed, widest),
+        drawn=_block,
     )
 
 
-def _row(line: Line, y: float, widest: float) -> str:
-    parts = [
-        f'<text class="strong" x="0" y="{y + 22}">{escape(line.name)}</text>',
-        f'<text x="0" y="{y + 38}">{line.channels} channels</text>',
-    ]
+def _placed(widest: float, line: Line) -> Iterator[tuple[Drawn, float, float]]:
+    """A line's blocks, each with where it begins and its width."""
     x = float(LABEL)
     for block in line.blocks:
         width = round(block.share * widest, 1)
-        parts.append(_block(block, x, y + 8, width))
+        yield block, round(x, 1), width
         x += width + GAP
-    return "".join(parts)
 
 
-def _block(block: Drawn, x: float, y: float, width: float) -> str:
-    style = f'class="block" style="--v:{block.tone:.2f}"' if block.kept else 'class="skipped"'
-    middle, first = round(x + width / 2, 1), y + (17 if len(block.lines) > 1 else 24)
+def _block(block: Drawn, x: float, y: float, width: float) -> Markup:
     styles = ("strong", "ink") if block.kept else ("",)
-    words = "".join(
-        f'<text class="{style}" x="{middle}" y="{first + 15 * i}"'
-        f' text-anchor="middle">{escape(words)}</text>'
-        for i, (words, style) in enumerate(zip(block.lines, styles, strict=True))
-    )
-    return (
-        f"<g><title>{escape(block.told)}</title>"
-        f'<rect {style} x="{x:.1f}" y="{y}" width="{width}" height="{BLOCK}" rx="4"/>{words}</g>'
+    return filled(
+        BLOCK_OF,
+        block=block,
+        lines=list(zip(block.lines, styles, strict=True)),
+        tone=f"{block.tone:.2f}",
+        x=x,
+        y=y,
+        width=width,
+        height=BLOCK,
+        middle=round(x + width / 2, 1),
+        first=y + (17 if len(block.lines) > 1 else 24),
     )
 
 

@@ -1,11 +1,12 @@
-"""The page's frame: escaping, tables, figures and how everything looks."""
+"""The page's frame: tables, figures and how everything looks."""
 
 from collections.abc import Iterable, Sequence
-from html import escape
 from typing import Any
 
-NOT_YET = '<p class="soft">Nothing yet.</p>'
-STYLE = """
+from ofa_jax.report.template import Markup, filled
+
+NOT_YET = Markup('<p class="soft">Nothing yet.</p>')
+STYLE = Markup("""
 :root { color-scheme: light dark;
   --page: #fcfcfb; --card: #ffffff; --ink: #1b232d; --soft: #56616e; --line: #dfe3e8;
   --band: #eef1f5; --one: #1f5fa8; --two: #b3402a; --three: #1d7a5a;
@@ -97,77 +98,97 @@ pre { overflow-x: auto; background: var(--band); padding: .8rem; border-radius: 
   main { max-width: none; padding: 0; }
   .box, pre { overflow: visible; } pre { white-space: pre-wrap; }
   h2, h3 { break-after: avoid; } figure, .subnet, table { break-inside: avoid; } }
+""")
+DOCUMENT = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+{# An empty icon of its own: browsers ask for one otherwise. -#}
+<link rel="icon" href="data:,">
+<title>{{ title }}</title>
+<style>{{ style }}</style>
+</head>
+<body>
+<main>
+{% for part in body if part %}{{ part }}
+{% endfor %}</main>
+</body>
+</html>
 """
+BOX = """\
+{% if caption %}<p class="caption">{{ caption }}</p>{% endif %}\
+<div class="box" tabindex="0" role="region" aria-label="{{ caption or name }}">{{ inner }}</div>"""
+TABLE = """\
+<table><thead><tr>\
+{% for head, word in heads %}<th scope="col"{% if word %} class="words"{% endif %}>{{ head }}</th>\
+{% endfor %}</tr></thead>
+<tbody>
+{% for row in rows %}<tr><th scope="row">{{ row[0] }}</th>\
+{% for cell in row[1:] %}<td{% if words[loop.index] %} class="words"{% endif %}>{{ cell }}</td>\
+{% endfor %}</tr>
+{% endfor %}</tbody></table>"""
+FACTS = """\
+<table class="facts"><tbody>
+{% for name, value in rows %}<tr><th scope="row">{{ name }}</th><td>{{ value }}</td></tr>
+{% endfor %}</tbody></table>"""
 
 
-def document(title: str, body: Iterable[str]) -> str:
-    """The whole document. `title` is escaped here, `body` is HTML."""
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        # An empty icon of its own: browsers ask for one otherwise.
-        f'<link rel="icon" href="data:,">\n<title>{escape(title)}</title>\n'
-        f"<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(part for part in body if part)
-        + "\n</main>\n</body>\n</html>\n"
-    )
+def document(title: str, body: Iterable[Markup]) -> str:
+    """The whole document."""
+    return filled(DOCUMENT, title=title, style=STYLE, body=body)
 
 
-class Html(str):
-    """Text that is HTML already."""
-
-
-def table(heads: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "") -> str:
-    """A table that scrolls in its own box; every cell is escaped unless it is `Html`.
+def table(heads: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "") -> Markup:
+    """A table that scrolls in its own box.
 
     Columns of numbers are set to the right, the first one and those of words to the left.
     """
     rows = [tuple(row) for row in rows]
-    styles = [' class="words"' * any(map(_is_word, column)) for column in zip(*rows, strict=True)]
-    top = "".join(
-        f'<th scope="col"{style}>{escape(head)}</th>'
-        for head, style in zip(heads, styles, strict=True)
-    )
-    lines = "\n".join(f"<tr>{_cells(row, styles)}</tr>" for row in rows)
-    return _box(
-        f"<table><thead><tr>{top}</tr></thead>\n<tbody>\n{lines}\n</tbody></table>", caption
-    )
+    words = [any(map(_is_word, column)) for column in zip(*rows, strict=True)]
+    told = list(zip(heads, words, strict=True))
+    return _box(filled(TABLE, heads=told, rows=rows, words=words), caption)
 
 
-def facts(rows: Iterable[Sequence[Any]], caption: str = "") -> str:
+def facts(rows: Iterable[Sequence[Any]], caption: str = "") -> Markup:
     """A table of names and what they are."""
-    lines = "\n".join(f"<tr>{_cells(row, ('', ''))}</tr>" for row in rows)
-    return _box(f'<table class="facts"><tbody>\n{lines}\n</tbody></table>', caption)
+    return _box(filled(FACTS, rows=rows), caption)
 
 
-def _box(inner: str, caption: str, name: str = "Table") -> str:
+def _box(inner: Markup, caption: str, name: str = "Table") -> Markup:
     # The caption stays while the table scrolls: by touch or, as it has a tab stop, by keys.
-    told = f'<p class="caption">{escape(caption)}</p>' if caption else ""
-    label = escape(caption or name)
-    return f'{told}<div class="box" tabindex="0" role="region" aria-label="{label}">{inner}</div>'
+    return filled(BOX, inner=inner, caption=caption, name=name)
 
 
 def _is_word(cell: Any) -> bool:
-    return isinstance(cell, Html) or (isinstance(cell, str) and cell[:1] not in "0123456789-")
+    return isinstance(cell, Markup) or (isinstance(cell, str) and cell[:1] not in "0123456789-")
 
 
-def _cells(row: Sequence[Any], styles: Sequence[str]) -> str:
-    first, *rest = row
-    cells = "".join(
-        f"<td{style}>{text(cell)}</td>" for cell, style in zip(rest, styles[1:], strict=True)
-    )
-    return f'<th scope="row">{text(first)}</th>{cells}'
-
-
-def text(value: Any) -> str:
-    """A value as HTML."""
-    return value if isinstance(value, Html) else escape(str(value))
-
-
-def figure(picture: str, caption: str, scrolls: bool = False) -> str:
+def figure(picture: Markup, caption: str, scrolls: bool = False) -> Markup:
     """A picture under its caption; one that may be too wide for a phone `scrolls`."""
     inner = _box(picture, "", caption) if scrolls else picture
-    return f"<figure><figcaption>{escape(caption)}</figcaption>{inner}</figure>"
+    return filled(
+        "<figure><figcaption>{{ caption }}</figcaption>{{ inner }}</figure>",
+        caption=caption,
+        inner=inner,
+    )
+
+
+def folded(summary: str, inner: Markup) -> Markup:
+    """What is seen when its summary is opened."""
+    return filled(
+        "<details><summary>{{ summary }}</summary>{{ inner }}</details>",
+        summary=summary,
+        inner=inner,
+    )
+
+
+def paragraph(text: str, style: str = "") -> Markup:
+    """A paragraph."""
+    return filled(
+        '<p{% if style %} class="{{ style }}"{% endif %}>{{ text }}</p>', text=text, style=style
+    )
 
 
 def percent(value: float) -> str:

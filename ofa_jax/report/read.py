@@ -1,6 +1,5 @@
 """What a run has left in its workdir so far; whatever is missing or half written is left out."""
 
-import json
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import Any, NamedTuple
 
 from ofa_jax.checkpoint import load_space
 from ofa_jax.config import from_dict
+from ofa_jax.files import parse_json, read_object
+from ofa_jax.names import printable
 from ofa_jax.space import SearchSpace
 
 Row = dict[str, Any]
@@ -90,7 +91,7 @@ def read_run(workdir: Path) -> Run:
     trained = _trained_space(workdir)
     cards = [_object(path) for path in sorted((workdir / "subnets").glob("*/card.json"))]
     return Run(
-        name=workdir.absolute().name,
+        name=printable(workdir.absolute().name),
         config=config,
         steps=log.steps,
         phases=phases_of(log.steps),
@@ -175,8 +176,8 @@ def _steps(rows: Iterable[Row], groups: dict[str, list[Row]]) -> Iterator[Step]:
         if row.get("group") == "train" and all(finite(row.get(name)) for name in CURVES):
             values = tuple(float(row[name]) for name in CURVES)
             yield Step(row["step"], row["step"], str(row["phase"]), values)
-        elif row.get("group") in groups:
-            groups[row["group"]].append(row)
+        elif str(row.get("group")) in groups:
+            groups[str(row["group"])].append(row)
 
 
 def finite(value: Any) -> bool:
@@ -194,10 +195,10 @@ def _lines(path: Path) -> Iterator[Row]:
     """The objects of a file of JSON lines; a killed run may leave half a line."""
     if not path.is_file():
         return
-    with path.open(errors="replace") as file:
+    with path.open("rb") as file:  # a line after the other: long runs have a million
         for line in file:
             try:
-                row = json.loads(line)
+                row = parse_json(line.decode())
             except ValueError:
                 continue
             if isinstance(row, dict):
@@ -206,10 +207,9 @@ def _lines(path: Path) -> Iterator[Row]:
 
 def _object(path: Path) -> Row:
     try:
-        found = json.loads(path.read_text(errors="replace"))
-    except (OSError, ValueError):
+        return read_object(path)
+    except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _trained_space(workdir: Path) -> SearchSpace | None:

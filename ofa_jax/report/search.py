@@ -1,24 +1,29 @@
 """Accuracy against cost: random subnets, the predicted front, the winners."""
 
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
 from ofa_jax.report import charts
-from ofa_jax.report.page import NOT_YET, axis_percent, figure, millions, percent, table
+from ofa_jax.report.page import (
+    NOT_YET,
+    axis_percent,
+    figure,
+    millions,
+    paragraph,
+    percent,
+    table,
+)
 from ofa_jax.report.read import Run
+from ofa_jax.report.template import Markup, filled, joined
 
 
-def search(run: Run, workdir: Path) -> str:
+def search(run: Run, workdir: Path) -> Markup:
     """Accuracy against cost: random subnets, the predicted front and the winners."""
     if not run.found and not run.measured:
         return NOT_YET
-    parts = [_predictor(run)]
     kind = str(run.found.get("cost") or run.config.get("search", {}).get("cost", "macs"))
     drawn = _scatter(run, kind, _costs(run, kind, workdir))
-    if drawn:
-        parts.append(drawn)
-    return "".join([*parts, _winners(run, kind), _compared(run)])
+    return joined([_predictor(run), drawn, _winners(run, kind), _compared(run)])
 
 
 def _costs(run: Run, kind: str, workdir: Path) -> list[float]:
@@ -41,7 +46,7 @@ def _costs(run: Run, kind: str, workdir: Path) -> list[float]:
             for row in run.measured]  # fmt: skip
 
 
-def _scatter(run: Run, kind: str, costs: Sequence[float]) -> str:
+def _scatter(run: Run, kind: str, costs: Sequence[float]) -> Markup:
     from ofa_jax.subnets.specialize import UNITS
 
     unit, size = UNITS[kind]
@@ -52,64 +57,75 @@ def _scatter(run: Run, kind: str, costs: Sequence[float]) -> str:
     winners = [(r[kind] / size, r["held_out"]) for r in rows]
     points = [*measured, *front, *random, *winners]
     if not points:
-        return ""
+        return Markup("")
     at = charts.axes(points, 640, 380, 70, 16)
-    inner = charts.frame(at, unit, axis_percent, lambda v: f"{v:g}")
-    inner += charts.dots(at, measured, _told("random", measured, unit))
-    inner += charts.rings(at, random, _told("random, of equal cost", random, unit))
-    inner += charts.stairs(at, front, "two") if front else ""
     told = [f"{row['name']}: {text}" for row, text in
             zip(rows, _told("winner", winners, unit), strict=True)]  # fmt: skip
-    inner += charts.stars(at, winners, told) + _letters(at, winners)
+    parts = [
+        charts.frame(at, unit, axis_percent, lambda v: f"{v:g}"),
+        charts.dots(at, measured, _told("random", measured, unit)),
+        charts.rings(at, random, _told("random, of equal cost", random, unit)),
+        *([charts.stairs(at, front, "two")] if front else []),
+        charts.stars(at, winners, told),
+        _letters(at, winners),
+    ]
     label = f"Held-out top-1 against {unit}: {len(measured)} random subnets, {len(front)} on front"
-    return figure(
-        charts.svg(at, inner, label, "chart wide"), f"Held-out top-1 against {unit}"
-    ) + _key(bool(measured), bool(random), bool(front), bool(winners))
+    picture = charts.svg(at, parts, label, "chart wide")
+    return figure(picture, f"Held-out top-1 against {unit}") + _key(
+        bool(measured), bool(random), bool(front), bool(winners)
+    )
 
 
 def _told(what: str, points: charts.Points, unit: str) -> list[str]:
     return [f"{what}, {y:.2%} at {x:.4g} {unit}" for x, y in points]
 
 
-def _letters(at: charts.Axes, winners: charts.Points) -> str:
-    return "".join(
-        f'<text class="strong letter" x="{at.x(x)}" y="{at.y(y) - 14}" text-anchor="middle">'
-        f"{_letter(i)}</text>"
-        for i, (x, y) in enumerate(winners)
-    )
+LETTERS = """\
+{% for x, y, letter in letters %}\
+<text class="strong letter" x="{{ x }}" y="{{ y - 14 }}" text-anchor="middle">{{ letter }}</text>\
+{% endfor %}"""
+KEY = """\
+<ul class="key">{% for there, mark, told in entries if there %}\
+<li><svg viewBox="-12 -12 24 24" aria-hidden="true">{{ mark }}</svg> {{ told }}</li>\
+{% endfor %}</ul>"""
+
+
+def _letters(at: charts.Axes, winners: charts.Points) -> Markup:
+    letters = [(at.x(x), at.y(y), _letter(i)) for i, (x, y) in enumerate(winners)]
+    return filled(LETTERS, letters=letters)
 
 
 def _letter(i: int) -> str:
     return chr(ord("A") + i) if i < 26 else str(i + 1)
 
 
-def _key(measured: bool, random: bool, front: bool, winners: bool) -> str:
-    icon = '<svg viewBox="-12 -12 24 24" aria-hidden="true">{}</svg>'.format
+def _key(measured: bool, random: bool, front: bool, winners: bool) -> Markup:
+    dot, ring = Markup('<circle class="dot" r="5"/>'), Markup('<circle class="ring" r="7"/>')
+    line = Markup('<path class="curve two" d="M-12 6H0V-6H12"/>')
+    star = Markup(f'<path class="star" d="{charts.STAR}"/>')
     entries = (
-        (measured, '<circle class="dot" r="5"/>', "random subnet, measured"),
-        (random, '<circle class="ring" r="7"/>', "random, of the middle winner's cost, measured"),
-        (front, '<path class="curve two" d="M-12 6H0V-6H12"/>', "front, predicted"),
-        (winners, f'<path class="star" d="{charts.STAR}"/>', "winner, measured"),
+        (measured, dot, "random subnet, measured"),
+        (random, ring, "random, of the middle winner's cost, measured"),
+        (front, line, "front, predicted"),
+        (winners, star, "winner, measured"),
     )
-    return '<ul class="key">' + "".join(
-        f"<li>{icon(mark)} {told}</li>" for there, mark, told in entries if there
-    ) + "</ul>"  # fmt: skip
+    return filled(KEY, entries=entries)
 
 
-def _predictor(run: Run) -> str:
+def _predictor(run: Run) -> Markup:
     report = run.found.get("predictor")
     if not report:
-        return f"<p>{len(run.measured):,} random subnets measured so far.</p>"
+        return paragraph(f"{len(run.measured):,} random subnets measured so far.")
     volume = run.front.get("hypervolume")
     told = f" Hypervolume of the front {volume:.4f}." if volume else ""
-    return (
-        f"<p>The predictor, on {report['held_out_archs']} subnets it has not seen: Kendall's tau"
+    return paragraph(
+        f"The predictor, on {report['held_out_archs']} subnets it has not seen: Kendall's tau"
         f" {report['kendall_tau']:.2f}, Spearman's rho {report['spearman']:.2f}, RMSE"
-        f" {100 * report['rmse']:.2f} points.{told}</p>"
+        f" {100 * report['rmse']:.2f} points.{told}"
     )
 
 
-def _winners(run: Run, kind: str) -> str:
+def _winners(run: Run, kind: str) -> Markup:
     from ofa_jax.subnets.specialize import UNITS
 
     unit, size = UNITS[kind]
@@ -121,18 +137,18 @@ def _winners(run: Run, kind: str) -> str:
         for i, r in enumerate(run.found.get("found") or [])
     ]  # fmt: skip
     heads = ("winner", "px", *extra, "MACs", "parameters", "predicted", "held out")
-    return table(heads, rows, "What the search found") if rows else ""
+    return table(heads, rows, "What the search found") if rows else Markup("")
 
 
-def _compared(run: Run) -> str:
+def _compared(run: Run) -> Markup:
     rows, random = run.found.get("found") or [], run.found.get("random") or []
     if not rows or not random:
-        return ""
+        return Markup("")
     row, top1 = rows[len(rows) // 2], [r["held_out"] for r in random]
     beaten = sum(row["held_out"] > value for value in top1)
     level = sum(row["held_out"] == value for value in top1)
-    return (
-        f"<p>{escape(str(row['name']))}: {row['held_out']:.2%}. {len(top1)} random subnets of its"
-        f" cost: mean {sum(top1) / len(top1):.2%}, best {max(top1):.2%}; it beats {beaten} and is"
-        f" level with {level}.</p>"
+    return paragraph(
+        f"{row['name']}: {row['held_out']:.2%}. {len(top1)} random subnets of its cost: mean"
+        f" {sum(top1) / len(top1):.2%}, best {max(top1):.2%}; it beats {beaten} and is level with"
+        f" {level}."
     )

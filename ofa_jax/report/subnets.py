@@ -1,47 +1,64 @@
 """The extracted subnets: drawn, with their facts, files and latency."""
 
 from collections.abc import Iterable
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from ofa_jax.metrics import counted
 from ofa_jax.report.nets import draw_net
-from ofa_jax.report.page import NOT_YET, facts, figure, millions, percent, spoken, table
+from ofa_jax.report.page import (
+    NOT_YET,
+    facts,
+    figure,
+    folded,
+    millions,
+    paragraph,
+    percent,
+    spoken,
+    table,
+)
 from ofa_jax.report.read import FAULTS, Row, Run
+from ofa_jax.report.template import Markup, filled, joined
 from ofa_jax.report.training import learning_curve
 from ofa_jax.space import SearchSpace
 from ofa_jax.spaces import get_space
 
+SUBNET = """\
+<section class="subnet"><h3>{{ name }}</h3>\
+<div class="pair"><div>{{ picture }}</div><div>{{ facts }}</div></div>\
+{{ learning }}{{ exports }}{{ latency }}</section>"""
+PAIR = '<div class="pair">{{ inner }}</div>'
 
-def subnets(run: Run, workdir: Path) -> str:
+
+def subnets(run: Run, workdir: Path) -> Markup:
     """Every extracted subnet: drawn, with its facts, files and latency."""
     if not run.cards:
         return NOT_YET
     told = (
-        '<p class="soft">A row is a stage. The bold number of a block, and its shade, is its'
-        " kernel; the number below, and its width, its expand ratio; dashed blocks are skipped.</p>"
+        "A row is a stage. The bold number of a block, and its shade, is its kernel; the number"
+        " below, and its width, its expand ratio; dashed blocks are skipped."
     )
-    return told + "".join(_guarded(f"subnet {card.get('name')}", _subnet, run, card)
-                          for card in run.cards)  # fmt: skip
+    drawn = [_guarded(f"subnet {card.get('name')}", _subnet, run, card) for card in run.cards]
+    return joined([paragraph(told, "soft"), *drawn])
 
 
-def _guarded(what: str, draw: Any, *args: Any) -> str:
+def _guarded(what: str, draw: Any, *args: Any) -> Markup:
     try:
         return draw(*args)
     except FAULTS as error:
-        return f'<p class="soft">{escape(what)} cannot be shown: {escape(repr(error))}</p>'
+        return paragraph(f"{what} cannot be shown: {error!r}", "soft")
 
 
-def _subnet(run: Run, card: Row) -> str:
-    space = _space_of(run, str(card["space"]))
-    picture = draw_net(space, card["arch"], str(card["name"]))
-    left = f"<div>{figure(picture, 'Blocks by stage', scrolls=True)}</div>"
-    right = f"<div>{facts(_facts(card))}</div>"
-    return (
-        f'<section class="subnet"><h3>{escape(str(card["name"]))}</h3>'
-        f'<div class="pair">{left}{right}</div>{_learning(run, str(card["name"]))}'
-        f"{_exports(card)}{_latency(card)}</section>"
+def _subnet(run: Run, card: Row) -> Markup:
+    space, name = _space_of(run, str(card["space"])), str(card["name"])
+    return filled(
+        SUBNET,
+        name=name,
+        picture=figure(draw_net(space, card["arch"], name), "Blocks by stage", scrolls=True),
+        facts=facts(_facts(card)),
+        learning=_learning(run, name),
+        exports=_exports(card),
+        latency=_latency(card),
     )
 
 
@@ -67,16 +84,16 @@ def _facts(card: Row) -> Iterable[tuple[str, str]]:
     yield "resolution", f"{card['resolution']} px"
 
 
-def _learning(run: Run, name: str) -> str:
+def _learning(run: Run, name: str) -> Markup:
     """The curves of its fine-tuning."""
     steps = run.tuned[name].steps if name in run.tuned else []
     if not steps:
-        return ""
-    drawn = "".join(learning_curve(steps, name) for name in ("loss", "accuracy"))
-    return f'<details><summary>Fine-tuning</summary><div class="pair">{drawn}</div></details>'
+        return Markup("")
+    drawn = joined(learning_curve(steps, name) for name in ("loss", "accuracy"))
+    return folded("Fine-tuning", filled(PAIR, inner=drawn))
 
 
-def _exports(card: Row) -> str:
+def _exports(card: Row) -> Markup:
     rows = [
         (name, e["file"], f"{e['bytes'] / 1e6:.2f} MB", e["input"],
          percent(e["accuracy"]["top1"]) if e.get("accuracy") else "as the subnet",
@@ -84,18 +101,17 @@ def _exports(card: Row) -> str:
         for name, e in card.get("exports", {}).items()
     ]  # fmt: skip
     heads = ("format", "file", "size", "images", "top-1", "largest difference")
-    return table(heads, rows, "Exported files") if rows else ""
+    return table(heads, rows, "Exported files") if rows else Markup("")
 
 
-def _latency(card: Row) -> str:
+def _latency(card: Row) -> Markup:
     rows = [
         (row["runtime"], row["batch"], row["threads"], f"{row['median_ms']:.3f}",
          f"{row['p90_ms']:.3f}")
         for row in card.get("latency", ())
     ]  # fmt: skip
     if not rows:
-        return ""
+        return Markup("")
     machine = ", ".join(f"{key} {value}" for key, value in card.get("machine", {}).items())
     heads = ("runtime", "batch", "threads", "median ms", "90 % within ms")
-    inner = table(heads, rows, f"On {machine}")
-    return f"<details><summary>Latency, {len(rows)} measurements</summary>{inner}</details>"
+    return folded(f"Latency, {len(rows)} measurements", table(heads, rows, f"On {machine}"))

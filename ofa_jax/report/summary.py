@@ -1,26 +1,33 @@
 """What the run is, how far it has come, and its best figures."""
 
-from html import escape
 from pathlib import Path
 
 from ofa_jax.report.page import millions, percent, spoken
 from ofa_jax.report.read import Run, top1_of
+from ofa_jax.report.template import Markup, filled
+
+SUMMARY = """\
+<h1>{{ name }}</h1>
+<p>{{ line }}</p>
+<ul class="done" aria-label="Steps of the run">\
+{% for name, done in steps %}\
+<li class="{{ 'yes' if done else 'no' }}">{{ name }}{% if not done %}: not yet{% endif %}</li>\
+{% endfor %}</ul>
+{% if tiles %}<dl class="tiles">\
+{% for name, value, note in tiles %}\
+<div><dt>{{ name }}</dt><dd>{{ value }}</dd><dd>{{ note }}</dd></div>\
+{% endfor %}</dl>{% endif %}"""
 
 
-def summary(run: Run, workdir: Path) -> str:
+def summary(run: Run, workdir: Path) -> Markup:
     """What the run is, how far it has come, and its best figures."""
     data = run.config.get("data", {}).get("name", "")
     space = run.config.get("space", {}).get("name") or run.evaluation.get("space", "")
     words = [text for text in (space, data and f"on {data}") if text]
     line = f"{' '.join(words)}: {state(run)}." if words else f"{state(run).capitalize()}."
-    steps = "".join(
-        f'<li class="{"yes" if done else "no"}">{name}{"" if done else ": not yet"}</li>'
-        for name, done in progress(run).items()
-    )
-    return (
-        f"<h1>{escape(run.name)}</h1>\n<p>{escape(line)}</p>\n"
-        f'<ul class="done" aria-label="Steps of the run">{steps}</ul>\n{_tiles(run)}'
-    )
+    tiles = [*_grid_tiles(run), *_chosen_tile(run)]
+    steps = list(progress(run).items())
+    return filled(SUMMARY, name=run.name, line=line, steps=steps, tiles=tiles)
 
 
 def progress(run: Run) -> dict[str, bool]:
@@ -52,17 +59,6 @@ def state(run: Run) -> str:
         place = run.curriculum.index(last.phase) + 1 if last.phase in run.curriculum else "?"
         return f"training, phase {last.phase} ({place} of {count}) at step {last.last:,.0f}"
     return f"training, {len(ended)} of {count} phases done" if ended else "not begun"
-
-
-def _tiles(run: Run) -> str:
-    tiles = [*_grid_tiles(run), *_chosen_tile(run)]
-    if not tiles:
-        return ""
-    inner = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd><dd>{escape(note)}</dd></div>"
-        for name, value, note in tiles
-    )
-    return f'<dl class="tiles">{inner}</dl>'
 
 
 def _grid_tiles(run: Run) -> list[tuple[str, str, str]]:

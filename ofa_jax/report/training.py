@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ofa_jax.report import charts
-from ofa_jax.report.page import NOT_YET, axis_percent, figure, percent, table
+from ofa_jax.report.page import NOT_YET, axis_percent, figure, paragraph, percent, table
 from ofa_jax.report.read import CURVES, Run, Step, phases_of, top1_of
+from ofa_jax.report.template import Markup, filled, joined
 
 # How each of CURVES is shown: its title, its numbers and its colour.
 LOOKS: dict[str, tuple[str, charts.Number, str]] = {
@@ -15,22 +16,22 @@ LOOKS: dict[str, tuple[str, charts.Number, str]] = {
 }
 
 
-def training(run: Run, workdir: Path) -> str:
+def training(run: Run, workdir: Path) -> Markup:
     """The curriculum, the curves, and held-out accuracy after each phase."""
     parts = [_curriculum(run)]
     if run.steps:
         drawn = [learning_curve(run.steps, name) for name in CURVES]
         if run.held_out:
             drawn.append(figure(_after_phases(run), "Held-out top-1 after each phase"))
-        parts.append(f'<div class="pair">{"".join(drawn)}</div>')
+        parts.append(filled('<div class="pair">{{ drawn }}</div>', drawn=joined(drawn)))
         size = sum(step.weight for step in run.steps) / len(run.steps)
         if size > 1.5:
-            parts.append(f'<p class="soft">Each point is the mean of about {size:.0f} steps.</p>')
+            parts.append(paragraph(f"Each point is the mean of about {size:.0f} steps.", "soft"))
     parts.append(_held_out_table(run))
-    return "".join(parts) if run.steps or run.curriculum else NOT_YET
+    return joined(parts) if run.steps or run.curriculum else NOT_YET
 
 
-def _curriculum(run: Run) -> str:
+def _curriculum(run: Run) -> Markup:
     spans = {name: (first, last) for name, first, last in run.phases}
     rows = []
     for name in run.curriculum:
@@ -46,10 +47,10 @@ def _curriculum(run: Run) -> str:
         rows.append((name, steps, phase.get("subnets", ""), phase.get("epochs", ""),
                      phase.get("lr", ""), "; ".join(opened) or "all choices"))  # fmt: skip
     heads = ("phase", "steps", "subnets a step", "epochs", "rate", "open (what is not named: all)")
-    return table(heads, rows, "The curriculum") if rows else ""
+    return table(heads, rows, "The curriculum") if rows else Markup("")
 
 
-def learning_curve(steps: Sequence[Step], name: str) -> str:
+def learning_curve(steps: Sequence[Step], name: str) -> Markup:
     """One of CURVES over the steps, with the phases that they are of."""
     column, phases = CURVES.index(name), phases_of(steps)
     title, number, style = LOOKS[name]
@@ -59,14 +60,14 @@ def learning_curve(steps: Sequence[Step], name: str) -> str:
         [(s.middle, s.values[column]) for s in steps if s.phase == phase] for phase, _, _ in phases
     ]
     told = [_told(phase, points, name) for phase, points in zip(phases, runs, strict=True)]
-    inner = (
-        charts.bands(at, phases)
-        + charts.frame(at, "step", number, lambda v: f"{v:,.0f}")
-        + charts.curve(at, runs, style)
-        + charts.hovers(at, phases, told)
-    )
+    parts = [
+        charts.bands(at, phases),
+        charts.frame(at, "step", number, lambda v: f"{v:,.0f}"),
+        charts.curve(at, runs, style),
+        charts.hovers(at, phases, told),
+    ]
     label = f"{title} from {points[0][1]:.4g} at the first step to {points[-1][1]:.4g} at the last"
-    return figure(charts.svg(at, inner, label), f"{title} by step")
+    return figure(charts.svg(at, parts, label), f"{title} by step")
 
 
 def _told(phase: tuple[str, float, float], points: charts.Points, name: str) -> str:
@@ -77,7 +78,7 @@ def _told(phase: tuple[str, float, float], points: charts.Points, name: str) -> 
     )
 
 
-def _after_phases(run: Run) -> str:
+def _after_phases(run: Run) -> Markup:
     points, told, means = [], [], []
     for row in run.held_out:
         top1 = top1_of(row)
@@ -88,17 +89,17 @@ def _after_phases(run: Run) -> str:
     # As far as the curves beside it.
     ends = [(step, means[0][1]) for _, *span in run.phases for step in span]
     at = charts.axes([*points, *ends], 480, 290, 66, charts.room(run.phases, 400))
-    inner = (
-        charts.bands(at, run.phases)
-        + charts.frame(at, "step", axis_percent, lambda v: f"{v:,.0f}")
-        + charts.curve(at, [means], "two")
-        + charts.dots(at, points, told)
-    )
+    parts = [
+        charts.bands(at, run.phases),
+        charts.frame(at, "step", axis_percent, lambda v: f"{v:,.0f}"),
+        charts.curve(at, [means], "two"),
+        charts.dots(at, points, told),
+    ]
     label = f"Held-out top-1, mean {means[0][1]:.2%} after the first phase, {means[-1][1]:.2%} last"
-    return charts.svg(at, inner, label)
+    return charts.svg(at, parts, label)
 
 
-def _held_out_table(run: Run) -> str:
+def _held_out_table(run: Run) -> Markup:
     rows = []
     for row in run.held_out:
         top1 = top1_of(row)
@@ -109,4 +110,4 @@ def _held_out_table(run: Run) -> str:
                      worst.replace("_", ", ") + " px"))  # fmt: skip
     heads = ("after phase", "subnets", "mean", "largest", "worst", "which")
     told = "Held-out top-1 (the line above is the mean, dots are subnets)"
-    return table(heads, rows, told) if rows else ""
+    return table(heads, rows, told) if rows else Markup("")

@@ -109,13 +109,24 @@ def evolve(
     limits = _limits(constraints, len(costs))
     start = feasible(genome, costs, limits)
     keys = jax.random.split(key, len(limits))
-    state = _evolve(genome, score, costs, settings, keys, limits, start)
+    asked = limits.astype(np.float32)  # what costs are compared in; the results, exactly
+    state = _evolve(genome, score, costs, settings, keys, asked, start)
     if bool(state.broken.any()):
         raise ValueError(f"{name_of(score)} gave NaN for a subnet of {space.name}")
     genes = np.asarray(state.genes)
     return [
         _best(genome, score, costs, limits[i], [*genes[i], start[i]]) for i in range(len(limits))
     ]
+
+
+def check_cost(
+    space: SearchSpace, cost: Function, constraints: Sequence[float], resolutions: Sequence[int]
+) -> None:
+    """Raises `ValueError` where `evolve` would, for want of a subnet within the constraints."""
+    genome = Genome(space, tuple(resolutions))
+    check_functions(genome, {"cost": cost})
+    if constraints:
+        feasible(genome, (cost,), _limits(constraints, 1))
 
 
 def check_settings(settings: Settings, least: int) -> None:
@@ -178,7 +189,7 @@ def _first_generation(
     shares = np.linspace(0, 1, 2 * TRIES + 1, dtype=np.float32)
 
     def one(key: jax.Array) -> jax.Array:
-        words = jax.random.bits(key, (2, genome.length))
+        words = jax.random.bits(key, (2, genome.length), jnp.uint32)
         drawn = genome.draw(words[0])
         order = words[1].astype(jnp.float32) / 2.0**32
         tried = jnp.where(order[None] < shares[:, None], cheap[None], drawn[None])
@@ -197,7 +208,8 @@ def _children(
 ) -> jax.Array:
     """`[population, genes]`: mutations of parents first, then crossovers of two."""
     mutations = round(settings.mutations * settings.population)
-    words = jax.random.bits(key, (settings.population, TRIES, genome.length + 2))
+    shape = (settings.population, TRIES, genome.length + 2)
+    words = jax.random.bits(key, shape, jnp.uint32)
 
     def drawn(words: jax.Array) -> tuple[jax.Array, jax.Array]:
         return parents[words[0] % len(parents)], words[2:]
@@ -224,7 +236,7 @@ def _no_parents(genome: Genome, settings: Settings) -> State:
     count = settings.parent_count
     return State(
         genes=jnp.zeros((count, genome.length), jnp.int32),
-        scores=jnp.full(count, -jnp.inf),
+        scores=jnp.full(count, -jnp.inf, jnp.float32),
         prints=jnp.zeros(count, jnp.uint32),
         broken=jnp.asarray(False),
     )

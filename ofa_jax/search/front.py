@@ -79,8 +79,8 @@ def find_front(
     settings = Settings(population, generations)
     check_settings(settings, least=2 * RUNGS)
     check_functions(genome, {"score": score, "cost": cost})
-    start = np.asarray(cheapest(genome, (cost,), np.zeros((1, 1))))[0]
-    limits = _ladder(genome, cost, start)
+    start = np.asarray(cheapest(genome, (cost,), np.zeros((1, 1), np.float32)))[0]
+    limits = _ladder(genome, cost, start).astype(np.float32)
     born = _climb(genome, score, cost, settings, key, limits, start)
     genes, scores, costs = (np.asarray(leaf).reshape(-1, *leaf.shape[2:]) for leaf in born)
     if np.isnan(scores).any() or np.isnan(costs).any():
@@ -155,11 +155,11 @@ def _climb(
     each = settings.population // len(limits)
     count = each * len(limits)
     start_key, key = jax.random.split(key)
-    drawn = jax.vmap(genome.draw)(jax.random.bits(start_key, (count, genome.length)))
+    drawn = jax.vmap(genome.draw)(jax.random.bits(start_key, (count, genome.length), jnp.uint32))
     shape = (len(limits), round(settings.parents * each))
     nobody = Parents(
         genes=jnp.broadcast_to(start, (*shape, genome.length)),
-        scores=jnp.full(shape, -jnp.inf),
+        scores=jnp.full(shape, -jnp.inf, jnp.float32),
         prints=jnp.zeros(shape, jnp.uint32),
     )
     # The first generation competes everywhere, and the cheapest subnet is one of it.
@@ -168,9 +168,9 @@ def _climb(
     parents, first = compete(len(limits), nobody, drawn.at[:2].set(ends))
 
     def generation(parents: Parents, key: jax.Array) -> tuple[Parents, Children]:
-        words = jax.random.bits(key, (len(limits), each, TRIES, genome.length + 4))
+        words = jax.random.bits(key, (len(limits), each, TRIES, genome.length + 4), jnp.uint32)
         of_rung = functools.partial(_children, genome, cost, settings, parents.genes)
-        children = jax.vmap(of_rung)(jnp.arange(len(limits)), limits, words)
+        children = jax.vmap(of_rung)(jnp.arange(len(limits), dtype=jnp.int32), limits, words)
         return compete(1, parents, children.reshape(count, genome.length))
 
     _, later = jax.lax.scan(generation, parents, jax.random.split(key, settings.generations))
@@ -227,5 +227,5 @@ def _compete(
         genes = jnp.concatenate([own.genes, children])[order]
         return Parents(genes, best, jnp.concatenate([own.prints, prints])[order])
 
-    parents = jax.vmap(of_rung)(jnp.arange(len(limits)), limits, parents)
+    parents = jax.vmap(of_rung)(jnp.arange(len(limits), dtype=jnp.int32), limits, parents)
     return parents, Children(children.astype(jnp.int8), scores, costs)

@@ -41,7 +41,7 @@ def feasible(genome: Genome, costs: tuple[Function, ...], limits: np.ndarray) ->
     """
     # With one cost the cheapest subnet is the same for all constraints, infinite ones too.
     asked_of = np.zeros((1, 1)) if len(costs) == 1 else limits
-    found = np.asarray(cheapest(genome, costs, asked_of))
+    found = np.asarray(cheapest(genome, costs, asked_of.astype(np.float32)))
     found = np.broadcast_to(found, (len(limits), genome.length))
     for genes, limit in zip(found, limits, strict=True):
         spent = exactly(genome, costs, genes)

@@ -48,7 +48,7 @@ class Genome:
     def encode(self, arch: Arch, resolution: Any) -> jax.Array:
         """The genes of one arch at the resolution of this index."""
         fields = [getattr(arch, field) for field in self.space.dimensions]
-        return jnp.concatenate([*fields, jnp.asarray([resolution])]).astype(jnp.int32)
+        return jnp.concatenate([*fields, jnp.asarray([resolution], jnp.int32)])
 
     def decode(self, genes: jax.Array) -> tuple[Arch, jax.Array]:
         """The arch, whose skipped blocks have choice 0, and its resolution in pixels."""
@@ -59,7 +59,7 @@ class Genome:
         active = jnp.asarray(self.space.active(fields["depth"]))
         for field in ("kernel", "expand"):
             fields[field] = jnp.where(active, fields[field], 0)
-        return Arch(**fields), jnp.asarray(self.resolutions)[genes[-1]]
+        return Arch(**fields), jnp.asarray(self.resolutions, jnp.int32)[genes[-1]]
 
     def fingerprint(self, genes: jax.Array) -> jax.Array:
         """A uint32 that equal subnets share, whatever the genes of their skipped blocks."""

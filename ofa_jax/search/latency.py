@@ -6,8 +6,8 @@ have the same keys: what a part does, `expanded_conv-input:28x28x40-output:14x14
 
 import dataclasses
 import functools
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 import yaml
 
-from ofa_jax.space import Arch, SearchSpace
+from ofa_jax.files import naming, read_object, read_text, short, shown
+from ofa_jax.plain import build
+from ofa_jax.space import PIXELS, Arch, SearchSpace
 from ofa_jax.spaces import Bottleneck, InvertedResidual, MobileNetSpace, ResNetSpace, Stem
 
 UNIT = "ms"
@@ -76,13 +78,14 @@ class LatencyTable:
         table = self._flat
         fields = [xp.asarray(getattr(arch, field)) for field in self.space.dimensions]
         genes = xp.concatenate([*fields, xp.zeros(1, fields[0].dtype)])  # the last one: no gene
-        index = table.offsets + (table.strides * genes[table.genes]).sum(-1)
-        known = xp.asarray(table.resolutions) == resolution
-        size = table.values.shape[1]
-        found = xp.asarray(table.values).reshape(-1)[known.argmax() * size + index]
+        index = table.offsets + (table.strides * genes[table.genes]).sum(-1, dtype=np.int32)
+        known = xp.asarray(table.resolutions, np.int32) == resolution
+        row = known.argmax().astype(np.int32)
+        values = xp.asarray(table.values, np.float32 if traced else np.float64)
+        found = values.reshape(-1)[row * table.values.shape[1] + index]
         active = xp.asarray(self.space.active(arch.depth))
         kept = xp.concatenate([active, xp.ones(1, bool)])[table.blocks]
-        total = (found * kept).sum()
+        total = xp.where(kept, found, 0).sum()
         return xp.where(known.any(), total, np.nan) if traced else float(total)
 
     def check(self, resolution: int) -> None:
@@ -129,8 +132,8 @@ def _flatten(
     count = len(offsets) // len(rows)  # every resolution has the same parts
     padded = [[*s, *[0] * (4 - len(s))] for s in strides[:count]]
     pointed = [[*g, *[total] * (4 - len(g))] for g in genes[:count]]
-    return _Flat(tuple(milliseconds), np.asarray(rows), np.asarray(offsets[:count]),
-                 np.asarray(padded), np.asarray(pointed), np.asarray(blocks[:count]))  # fmt: skip
+    places = (offsets[:count], padded, pointed, blocks[:count])
+    return _Flat(tuple(milliseconds), np.asarray(rows), *(np.asarray(p, np.int32) for p in places))
 
 
 def _look_up(table: Mapping[str, float], key: str, resolution: int, source: str) -> float:
@@ -264,49 +267,84 @@ def load_latency_table(path: str | Path, space: SearchSpace) -> LatencyTable:
     return table
 
 
+MOST_MS = 1e9  # of one entry: more than a week
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ours:
+    """An entry of our tables, among other fields."""
+
+    median: float
+
+    def __post_init__(self) -> None:
+        _check_ms("median", self.median)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Theirs:
+    """An entry of the reference's tables, among other fields."""
+
+    mean: float
+
+    def __post_init__(self) -> None:
+        _check_ms("mean", self.mean)
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+    """A table of ours, among what it says of the machine."""
+
+    unit: str
+    resolutions: dict[str, dict[str, _Ours]]
+    factor: float = 1.0  # between a net and the sum of its blocks, alone
+
+    def __post_init__(self) -> None:
+        if self.unit != UNIT:
+            raise ValueError(f"unit={shown(self.unit)}: expected {UNIT!r}")
+        if not 1e-3 <= self.factor <= 1e3:
+            raise ValueError(f"factor={self.factor}: expected 0.001 to 1000")
+        if not self.resolutions or not all(map(_is_pixels, self.resolutions)):
+            raise ValueError(f"resolutions: expected an object of tables by pixels, 1 to {PIXELS}")
+
+
+def _check_ms(field: str, value: float) -> None:
+    if not 0 <= value <= MOST_MS:
+        raise ValueError(f"{field}={value}: expected 0 to {MOST_MS:.0e} ms")
+
+
+def _is_pixels(text: str) -> bool:
+    return re.fullmatch("[1-9][0-9]{0,3}", text) is not None and int(text) <= PIXELS
+
+
 def _read_yamls(directory: Path) -> tuple[dict[int, dict[str, float]], dict[str, Any]]:
     suffix = "_lookup_table.yaml"
-    files = {p.name.removesuffix(suffix): p for p in sorted(directory.glob(f"*{suffix}"))}
-    numbered = {int(name): path for name, path in files.items() if name.isdigit()}
+    files = {p.name.removesuffix(suffix): p for p in directory.glob(f"*{suffix}")}
+    numbered = sorted((int(name), path) for name, path in files.items() if _is_pixels(name))
     if not numbered:
         raise ValueError(f"{directory} has no table: expected <resolution>{suffix}")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     tables = {}
-    for resolution, path in sorted(numbered.items()):
+    for resolution, path in numbered:
+        text = read_text(path)
         try:
-            data = yaml.load(path.read_text(), Loader=loader)
-        except yaml.YAMLError as error:
-            raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-        tables[resolution] = dict(_numbers(path, data, "mean"))
+            data = yaml.load(text, Loader=loader)
+        except Exception as error:  # also of dates and numbers that are none
+            raise ValueError(f"{path} is not YAML: {short(error)}") from error
+        with naming(path):
+            entries = build(dict[str, _Theirs], data, "table", strict=False)
+        tables[resolution] = {key: entry.mean for key, entry in entries.items()}
     return tables, {"unit": UNIT, "batch_size": 1}
 
 
 def _read_json(path: Path) -> tuple[dict[int, dict[str, float]], dict[str, Any]]:
-    try:
-        data = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise ValueError(f"no latency table at {path}") from error
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise ValueError(f"{path} is no latency table: expected an object")
-    for key in ("unit", "resolutions"):
-        if key not in data:
-            raise ValueError(f"{path} is no latency table: it has no {key!r}")
-    if data["unit"] != UNIT:
-        raise ValueError(f"{path} has the unit {data['unit']!r}: expected {UNIT!r}")
-    resolutions = data.pop("resolutions")
-    factor = data.get("factor", 1.0)  # between a net and the sum of its blocks, alone
+    if not path.exists():
+        raise ValueError(f"no latency table at {path}")
+    with naming(path):
+        about = read_object(path, "unit", "resolutions")
+        table = build(_File, about, strict=False)
     tables = {
-        int(r): {key: factor * value for key, value in _numbers(path, table, "median")}
-        for r, table in resolutions.items()
+        int(resolution): {key: table.factor * entry.median for key, entry in entries.items()}
+        for resolution, entries in table.resolutions.items()
     }
-    return tables, data
-
-
-def _numbers(path: Path, data: Any, statistic: str) -> Iterable[tuple[str, float]]:
-    for key, entry in data.items() if isinstance(data, dict) else [(str(path), data)]:
-        value = entry.get(statistic) if isinstance(entry, dict) else None
-        if not isinstance(value, int | float) or not value >= 0:
-            raise ValueError(f"{path}: {key!r} has no {statistic!r} of at least 0")
-        yield key, float(value)
+    del about["resolutions"]
+    return tables, about

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ofa_jax.files import written
 from ofa_jax.search.front import Front
 
 Points = Sequence[tuple[float, float]]  # (cost, accuracy)
@@ -64,9 +65,8 @@ def draw_front(
     axes.legend(loc="lower right", fontsize=9)
     axes.grid(alpha=0.3)
     axes.set_title(f"hypervolume {front.hypervolume:.4f}", fontsize=10, loc="right")
-    temporary = path.with_name(f".{path.stem}.tmp.png")
-    FigureCanvasAgg(figure).print_png(str(temporary))
-    temporary.replace(path)
+    with written(path) as temporary:
+        FigureCanvasAgg(figure).print_png(str(temporary))
 
 
 def _scaled(points: Points, size: float) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,9 @@ import optax
 import scipy
 from flax import linen as nn
 
-from ofa_jax.space import Arch, SearchSpace
+from ofa_jax.files import naming, parse_json, read_arrays, short, shown, written
+from ofa_jax.plain import build
+from ofa_jax.space import PIXELS, Arch, SearchSpace
 from ofa_jax.spaces import space_to_dict
 
 Tree = Any
@@ -89,21 +91,21 @@ def features(
     Blocks that are skipped are all zero. A ResNet's stem and widths follow the expand ratios; the
     resolution comes last.
     """
-    active = jnp.asarray(space.active(arch.depth))[:, None]
+    one_hot = functools.partial(jax.nn.one_hot, dtype=jnp.float32)
+    active = jnp.asarray(space.active(arch.depth))[:, None].astype(jnp.float32)
     groups = []
     if len(space.kernels) > 1:
-        groups.append(active * jax.nn.one_hot(arch.kernel, len(space.kernels)))
-    groups.append(active * jax.nn.one_hot(arch.expand, len(space.expands)))
+        groups.append(active * one_hot(arch.kernel, len(space.kernels)))
+    groups.append(active * one_hot(arch.expand, len(space.expands)))
     if space.stem_genes:
-        groups.append(
-            jax.nn.one_hot(jnp.asarray(arch.depth[0] == len(space.depths) - 1, jnp.int32), 2)
-        )
+        deepest = jnp.asarray(arch.depth[0] == len(space.depths) - 1, jnp.int32)
+        groups.append(one_hot(deepest, 2))
     if arch.width is not None:
-        groups.append(jax.nn.one_hot(arch.width, len(space.widths)))
+        groups.append(one_hot(arch.width, len(space.widths)))
     low, high = np.asarray(bins).T
     size = (low <= resolution) & (resolution < high)
     flat = [jnp.ravel(group) for group in groups]
-    return jnp.concatenate([*flat, size]).astype(jnp.float32), size.any()
+    return jnp.concatenate([*flat, jnp.asarray(size, jnp.float32)]), size.any()
 
 
 def feature_count(space: SearchSpace, bins: Sequence[tuple[int, int]]) -> int:
@@ -161,11 +163,11 @@ def train_predictor(
     test, stop, learn = np.split(order, [count // 5, count // 5 + max(count // 10, 2)])
     # Learnt as deviations in units of their own: accuracies of 0.97 and 0.99 would else drown in
     # the weight decay. The last layer takes both back.
-    mean, scale = accuracies[learn].mean(), accuracies[learn].std() + 1e-6
+    mean, scale = float(accuracies[learn].mean()), float(accuracies[learn].std()) + 1e-6
     targets = jnp.asarray((accuracies - mean) / scale, jnp.float32)
     net = MLP(recipe.hidden)
     params = net.init(init_key, inputs[:1])["params"]
-    params["out"]["bias"] = jnp.zeros(1)
+    params["out"]["bias"] = jnp.zeros(1, jnp.float32)
     params = _fit(net, recipe, params, inputs[learn], targets[learn],
                   inputs[stop], targets[stop], key)  # fmt: skip
     params["out"] = {"kernel": params["out"]["kernel"] * scale,
@@ -201,7 +203,8 @@ def _fit(net: MLP, recipe: Recipe, params: Tree, x: Any, y: Any,
     def step(state: Any, rows: jax.Array) -> tuple[Any, None]:
         params, moments = state
         gradient = jax.grad(loss)(params, x[rows], y[rows])
-        updates, moments = optimizer.update(gradient, moments, params)
+        with jax.numpy_dtype_promotion("standard"):  # Adam raises a number to its count's power
+            updates, moments = optimizer.update(gradient, moments, params)
         return (optax.apply_updates(params, updates), moments), None
 
     @jax.jit
@@ -226,6 +229,7 @@ def _fit(net: MLP, recipe: Recipe, params: Tree, x: Any, y: Any,
 # -- files -----------------------------------------------------------------------------------------
 
 ABOUT = "about"  # the one entry of our files that is no parameter
+LARGEST = 1e30  # that a layer may give: float32 ends at 3e38
 
 
 def save_predictor(path: Path, predictor: Predictor) -> None:
@@ -237,10 +241,9 @@ def save_predictor(path: Path, predictor: Predictor) -> None:
     }
     leaves = {f"{layer}/{name}": np.asarray(array) for layer, tree in predictor.params.items()
               for name, array in tree.items()}  # fmt: skip
-    temporary = path.with_name(f".{path.stem}.tmp.npz")
     leaves[ABOUT] = np.asarray(json.dumps(about))
-    np.savez(temporary, **leaves)  # type: ignore[arg-type]
-    temporary.replace(path)
+    with written(path) as temporary:
+        np.savez(temporary, **leaves)  # type: ignore[arg-type]
 
 
 def _identity(space: SearchSpace) -> dict[str, Any]:
@@ -260,38 +263,81 @@ def load_predictor(path: str | Path, space: SearchSpace) -> Predictor:
       ValueError: no such file, no predictor, or one of another space.
     """
     path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-    except FileNotFoundError as error:
-        raise ValueError(f"no predictor at {path}") from error
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path} is no predictor: {error}") from error
-    if ABOUT in arrays:
-        return _own(path, space, arrays)
-    return _reference(path, space, arrays)
+    if not path.exists():
+        raise ValueError(f"no predictor at {path}")
+    with naming(path):
+        arrays = read_arrays(path)
+        found = (_own if ABOUT in arrays else _reference)(path, space, arrays)
+        return dataclasses.replace(found, params=_checked(path, found))
+
+
+def _checked(path: Path, predictor: Predictor) -> Tree:
+    """The parameters as float32; `ValueError`, naming the array, unless all fit each other."""
+    checked: dict[str, dict[str, np.ndarray]] = {}
+    width = feature_count(predictor.space, predictor.bins)
+    largest = np.ones(width)  # of each layer's outputs, whatever the arch
+    names = [*(f"hidden{i}" for i in range(len(predictor.params) - 1)), "out"]
+    for name in names:
+        layer = predictor.params.get(name, {})
+        if sorted(layer) != ["bias", "kernel"]:
+            raise ValueError(f"{path} is no predictor: its layer {name} has no kernel and bias")
+        kernel, bias = layer["kernel"], layer["bias"]
+        out = 1 if name == "out" else bias.size
+        if kernel.shape != (width, out) or bias.shape != (out,):
+            raise ValueError(
+                f"{path} is no predictor: {name} is {kernel.shape} and {bias.shape}, expected"
+                f" {(width, out)} and {(out,)}"
+            )
+        if not all(a.dtype.kind == "f" and np.isfinite(a).all() for a in (kernel, bias)):
+            raise ValueError(f"{path} is no predictor: {name} holds what is no finite number")
+        with np.errstate(over="ignore"):
+            largest = largest @ np.abs(kernel.astype(float)) + np.abs(bias.astype(float))
+        if not (largest < LARGEST).all():
+            raise ValueError(f"{path} is no predictor: {name} gives numbers beyond 32 bits")
+        checked[name] = {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}
+        width = out
+    return checked
+
+
+@dataclasses.dataclass(frozen=True)
+class _About:
+    """What a predictor's file says of itself."""
+
+    space: dict[str, Any]
+    bins: tuple[tuple[int, ...], ...]
+    report: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        ordered = all(len(ends) == 2 and 1 <= ends[0] < ends[1] <= PIXELS + 1 for ends in self.bins)
+        if not ordered or not 1 <= len(self.bins) <= PIXELS:
+            raise ValueError(f"bins={shown(self.bins)}: expected pairs of pixels")
 
 
 def _own(path: Path, space: SearchSpace, arrays: dict[str, np.ndarray]) -> Predictor:
-    about = json.loads(str(arrays.pop(ABOUT)))
-    ours, theirs = _identity(space), about["space"]
+    try:
+        about = build(_About, parse_json(str(arrays.pop(ABOUT))))
+    except ValueError as error:
+        raise ValueError(f"{path} is no predictor: its description: {short(error)}") from error
+    ours, theirs = _identity(space), about.space
     different = [key for key in ours if ours[key] != theirs.get(key)]
     if different:
         key = different[0]
-        raise ValueError(f"{path} is a predictor of another space: its {key} is {theirs.get(key)},"
-                         f" not {ours[key]}")  # fmt: skip
+        raise ValueError(
+            f"{path} is a predictor of another space: its {key} is {shown(theirs.get(key))}, not"
+            f" {shown(ours[key])}"
+        )
     params: dict[str, dict[str, np.ndarray]] = {}
     for name, array in arrays.items():
         layer, _, leaf = name.partition("/")
         params.setdefault(layer, {})[leaf] = array
-    bins = tuple((low, high) for low, high in about["bins"])
-    return Predictor(space, bins, params, about["report"])
+    bins = tuple((low, high) for low, high in about.bins)
+    return Predictor(space, bins, params, about.report)
 
 
 def _reference(path: Path, space: SearchSpace, arrays: dict[str, np.ndarray]) -> Predictor:
     weights = [array for name, array in arrays.items() if name.endswith("weight")]
     if not weights or any(w.ndim != 2 for w in weights):
-        raise ValueError(f"{path} is no predictor: it has {', '.join(arrays) or 'nothing'}")
+        raise ValueError(f"{path} is no predictor: it has {shown(', '.join(arrays) or 'nothing')}")
     biases = [array for name, array in arrays.items() if name.endswith("bias")]
     biases += [arrays[name] for name in ("base_acc",) if name in arrays]  # the last layer's
     bins = RESNET_BINS if space.widths else MOBILENET_BINS

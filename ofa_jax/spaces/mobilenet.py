@@ -89,6 +89,10 @@ class MobileNetSpace(SearchSpace):
             if getattr(self, field) not in ACTIVATIONS:
                 allowed = ", ".join(ACTIVATIONS)
                 raise ValueError(f"{field}={getattr(self, field)!r}: expected one of {allowed}")
+        for field, least in (("stem", 1), ("first", 1), ("head", 1), ("features", 0)):
+            self._check_channels(field, getattr(self, field), least)
+        if self.stem_stride not in (1, 2):
+            raise ValueError(f"stem_stride={self.stem_stride}: expected 1 or 2")
         if self.widths:
             raise ValueError(f"widths={self.widths}: inverted residuals have no elastic width")
 

@@ -5,6 +5,8 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ofa_jax.files import shown
+from ofa_jax.plain import build
 from ofa_jax.space import SearchSpace, Stage, make_divisible
 from ofa_jax.spaces.mobilenet import MobileNetSpace
 from ofa_jax.spaces.resnet import ResNetSpace
@@ -116,16 +118,17 @@ def get_space(name: str, **overrides: Any) -> SearchSpace:
     Raises:
       ValueError: an unknown id or field.
     """
-    if name not in _SPACES:
-        raise ValueError(f"space {name!r} is unknown: expected one of {', '.join(_SPACES)}")
+    if not isinstance(name, str) or name not in _SPACES:
+        raise ValueError(f"space {shown(name)} is unknown: expected one of {', '.join(_SPACES)}")
     space = _SPACES[name](name)
-    fields = [f.name for f in dataclasses.fields(space)]
-    unknown = [k for k in overrides if k not in fields or k == "name"]
+    given = {f.name: getattr(space, f.name) for f in dataclasses.fields(space)}
+    unknown = [k for k in overrides if k not in given or k == "name"]
     if unknown:
         raise ValueError(
-            f"space field {unknown[0]!r} is unknown to {name}: expected one of {fields}"
+            f"space field {shown(unknown[0])} is unknown to {name}: expected one of"
+            f" {', '.join(given)}"
         )
-    return dataclasses.replace(space, **overrides) if overrides else space
+    return build(type(space), {**given, **overrides}) if overrides else space
 
 
 def space_to_dict(space: SearchSpace) -> dict[str, Any]:
@@ -138,16 +141,13 @@ def space_from_dict(data: Mapping[str, Any]) -> SearchSpace:
     """Reads what `space_to_dict` wrote, tuples having become lists in JSON.
 
     Raises:
-      ValueError: an unknown family; a field that is unknown or missing.
+      ValueError: an unknown family; a field that is unknown, missing or of another type.
     """
-    fields: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list | tuple) else v for k, v in data.items()
-    }
+    if not isinstance(data, Mapping):
+        raise ValueError(f"space={shown(data)}: expected the description of a search space")
+    fields = dict(data)
     family = fields.pop("family", None)
-    if family not in FAMILIES:
-        raise ValueError(f"space family {family!r} is unknown: expected {', '.join(FAMILIES)}")
-    try:
-        fields["stages"] = tuple(Stage(**s) for s in fields["stages"])
-        return FAMILIES[family](**fields)
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"not the description of a search space: {error}") from error
+    if not isinstance(family, str) or family not in FAMILIES:
+        expected = ", ".join(FAMILIES)
+        raise ValueError(f"space family {shown(family)} is unknown: expected {expected}")
+    return build(FAMILIES[family], fields, "space")

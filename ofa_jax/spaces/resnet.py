@@ -118,6 +118,7 @@ class ResNetSpace(SearchSpace):
         super().__post_init__()
         if self.kernels != (3,):
             raise ValueError(f"kernels={self.kernels}: bottlenecks have kernel 3 only")
+        self._check_channels("stem", self.stem)
         if not self.widths:
             raise ValueError("widths=(): expected one multiplier or more, such as (1.0,)")
         for index, stage in enumerate(self.stages):

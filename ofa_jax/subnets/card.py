@@ -10,11 +10,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ofa_jax.checkpoint import checksum, write_json
+from ofa_jax.checkpoint import checksum
+from ofa_jax.config import check_normalization
+from ofa_jax.files import TEMPORARY, naming, read_json, shown, write_json, write_text
 from ofa_jax.metrics import counted
+from ofa_jax.names import check_inside, check_name, local_path
 from ofa_jax.plain import build
+from ofa_jax.space import PIXELS
 
 CARD, README = "card.json", "README.md"
+# What systems leave in any directory, and a killed export in this one.
+LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +38,14 @@ class Preprocessing:
     interpolation: str = "bilinear, antialiased (Pillow)"
     channels: str = "RGB"
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.resize_shorter_side <= 100 * PIXELS or not 0.01 <= self.center_crop <= 1:
+            raise ValueError(
+                f"resize_shorter_side={self.resize_shorter_side}, center_crop={self.center_crop}:"
+                " expected pixels, and 0.01 to 1"
+            )
+        check_normalization(self.mean, self.std)
+
 
 @dataclasses.dataclass(frozen=True)
 class Export:
@@ -45,6 +59,28 @@ class Export:
     input: str
     difference: float
     accuracy: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_name("file", self.file)
+        if self.accuracy:
+            check_figures("accuracy", self.accuracy)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuned:
+    """How a subnet was fine-tuned: from which one, by what, and its figures by split."""
+
+    source: str
+    epochs: float
+    before: dict[str, dict[str, float]]
+    after: dict[str, dict[str, float]]
+
+    def __post_init__(self) -> None:
+        for when in (self.before, self.after):
+            if "held_out" not in when:
+                raise ValueError("before, after: expected figures of held_out")
+            for split, figures in when.items():
+                check_figures(shown(split), figures)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +143,25 @@ class Card:
     def __post_init__(self) -> None:
         if self.schema != 1:
             raise ValueError(f"schema={self.schema}: expected 1; a newer ofa_jax wrote this card")
+        check_name("name", self.name)
+        if not 1 <= self.resolution <= PIXELS:
+            raise ValueError(f"resolution={self.resolution}: expected 1 to {PIXELS} pixels")
+        for split, figures in self.accuracy.items():
+            check_figures(f"accuracy.{shown(split)}", figures)
+        for kind in self.exports:
+            if kind not in RUN:
+                raise ValueError(f"exports: {shown(kind)}: expected {', '.join(RUN)}")
+        if self.finetuned:
+            build(Tuned, {**self.finetuned, "source": self.finetuned.get("from")}, "finetuned",
+                  strict=False)  # fmt: skip
+        for file in self.files:
+            check_inside("files", file)
+
+
+def check_figures(field: str, figures: Mapping[str, float]) -> None:
+    """Raises `ValueError` unless there is a top-1 among a split's figures."""
+    if not 0 <= figures.get("top1", -1.0) <= 1:
+        raise ValueError(f"{field}.top1={figures.get('top1')}: expected 0 to 1")
 
 
 def find_subnet(workdir: Path, text: str) -> Path:
@@ -115,13 +170,14 @@ def find_subnet(workdir: Path, text: str) -> Path:
     Raises:
       ValueError: there is none; names what is there.
     """
-    for directory in (workdir / "subnets" / text, Path(text)):
+    path = local_path("--subnet", text)
+    for directory in (workdir / "subnets" / path, path):
         if text and (directory / CARD).is_file():
             return directory
     names = sorted(path.parent.name for path in (workdir / "subnets").glob(f"*/{CARD}"))
     raise ValueError(
-        f"--subnet={text!r}: expected a subnet's directory, or a name in {workdir / 'subnets'}:"
-        f" {', '.join(names) or 'none yet, --mode=extract makes one'}"
+        f"--subnet={shown(text)}: expected a subnet's directory, or a name in"
+        f" {workdir / 'subnets'}: {', '.join(names) or 'none yet, --mode=extract makes one'}"
     )
 
 
@@ -134,16 +190,37 @@ def read_card(directory: Path) -> Card:
     path = directory / CARD
     if not path.is_file():
         raise ValueError(f"{directory} is no subnet: it has no {CARD}")
-    try:
-        card = build(Card, json.loads(path.read_text()))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    with naming(path):
+        card = build(Card, read_json(path))
+    for made in card.exports.values():
+        if made.file not in card.files:
+            raise ValueError(f"{path}: {made.file} has no checksum in files")
     for name, expected in card.files.items():
         if not (directory / name).is_file():
             raise ValueError(f"subnet {directory}: its file {name} is missing")
         if checksum(directory / name) != expected:
             raise ValueError(f"subnet {directory}: its file {name} is altered or truncated")
     return card
+
+
+def foreign_file(directory: Path) -> str:
+    """Something in a directory that is not of a subnet's, by its card; "" where there is nothing.
+
+    Files that systems leave in any directory count as nothing.
+    """
+    if directory.is_symlink() or not directory.is_dir():
+        return "no directory"
+    try:
+        card = build(Card, read_json(directory / CARD))
+    except ValueError:
+        return f"no readable {CARD}"
+    own = {CARD, README, *card.files}
+    for path in sorted(directory.rglob("*")):
+        name = str(path.relative_to(directory))
+        litter = path.name in LITTER or path.name.startswith(TEMPORARY)
+        if not (path.is_dir() or name in own or litter):
+            return name
+    return ""
 
 
 def write_card(directory: Path, card: Card, changed: Iterable[str] | None = None) -> None:
@@ -156,7 +233,7 @@ def write_card(directory: Path, card: Card, changed: Iterable[str] | None = None
         ]
     files = {**card.files, **{name: checksum(directory / name) for name in changed}}
     card = dataclasses.replace(card, files=files)
-    (directory / README).write_text(rendered(card))
+    write_text(directory / README, rendered(card))
     write_json(directory / CARD, dataclasses.asdict(card))
 
 

@@ -1,5 +1,6 @@
 """What the accuracy predictor learns from: many random subnets, each calibrated and measured."""
 
+import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,8 +13,10 @@ from jax.sharding import Mesh
 from ofa_jax import processes
 from ofa_jax.config import Config
 from ofa_jax.data.sources import Dataset
+from ofa_jax.files import parse_json, read_text, write_text, writing
 from ofa_jax.metrics import track
 from ofa_jax.models import Network
+from ofa_jax.plain import build
 from ofa_jax.space import Arch, SearchSpace, stack
 from ofa_jax.subnets.calibrate import GROUP, calibrate_each, group
 from ofa_jax.subnets.evaluate import (
@@ -43,7 +46,7 @@ def collect(
     Every group is appended to `path` as it is done, so that an interrupted run goes on there.
     """
     sizes = search_resolutions(config)
-    found = processes.from_first(lambda: _read(path, net.space, sizes))
+    found = processes.from_first(lambda: read_measured(path, net.space, sizes))
     count = config.search.archs
     missing = [i for i in range(count) if str(i) not in found]
     if len(missing) < count and missing:
@@ -113,28 +116,45 @@ def measure_archs(
     return figures
 
 
-def _read(path: Path, space: SearchSpace, sizes: tuple[int, ...]) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    """A line of `measured.jsonl`."""
+
+    index: int
+    arch: dict[str, Any]
+    resolution: int
+    top1: float
+    loss: float
+
+    def __post_init__(self) -> None:
+        if not (self.index >= 0 and self.resolution >= 1 and 0 <= self.top1 <= 1):
+            raise ValueError(f"{self}: expected an index, pixels and a share")
+
+
+def read_measured(path: Path, space: SearchSpace, sizes: tuple[int, ...]) -> dict[str, Any]:
     """The rows by index, of those at the resolution that the index has among `sizes`.
 
-    A half line of a killed run is dropped for good; a search at other resolutions keeps its rows.
+    What is no row, such as the half line of a killed run, is dropped for good; a search at other
+    resolutions keeps its rows.
     """
     if not path.exists():
         return {}
     rows = []
-    for line in path.read_text().splitlines():
+    for line in read_text(path).splitlines():
         try:
-            row = json.loads(line)
-            space.arch_from_dict(row["arch"])
-            rows.append((int(row["index"]), int(row["resolution"]), row))
-        except (ValueError, KeyError, TypeError):
+            row = build(_Row, parse_json(line))
+            space.arch_from_dict(row.arch)
+        except ValueError:
             continue
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text("".join(json.dumps(row) + "\n" for _, _, row in rows))
-    temporary.replace(path)
-    return {str(i): row for i, size, row in rows if size == sizes[i % len(sizes)]}
+        rows.append(dataclasses.asdict(row))
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+    return {
+        str(row["index"]): row
+        for row in rows
+        if row["resolution"] == sizes[row["index"] % len(sizes)]
+    }
 
 
 def _append(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with writing(path), path.open("a", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)

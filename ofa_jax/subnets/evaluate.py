@@ -1,8 +1,8 @@
 """Evaluation: subnets of the grid, each calibrated first, with what they cost."""
 
+import dataclasses
 import functools
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from ofa_jax.config import Config, DataConfig
 from ofa_jax.data import pipeline
 from ofa_jax.data.sources import Dataset, load_dataset
 from ofa_jax.data.transforms import normalize_images
+from ofa_jax.files import naming, read_object, write_json
 from ofa_jax.metrics import track
 from ofa_jax.models import Network, best_compute
+from ofa_jax.plain import build
 from ofa_jax.search.cost import macs, params
 from ofa_jax.space import Arch, Choices, SearchSpace
 from ofa_jax.subnets.calibrate import GROUP, Group, calibrate_each, group, of_each
@@ -35,7 +37,33 @@ def evaluate_once(config: Config, workdir: Path) -> None:
         evaluate(config, workdir)
         return
     print(f"evaluation is complete: {path}")
-    print(table(json.loads(path.read_text())["subnets"]))
+    print(table(read_evaluation(path)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Measured:
+    """What the table shows of a row of `evaluation.json`."""
+
+    name: str
+    resolution: int
+    top1: float
+    loss: float
+    macs: int
+    params: int
+
+
+def read_evaluation(path: Path) -> list[Row]:
+    """The rows of an `evaluation.json`, as far as `table` shows them.
+
+    Raises:
+      ValueError: not such a file; names it and the field.
+    """
+    with naming(path):
+        rows = read_object(path, "subnets")["subnets"]
+        return [
+            dataclasses.asdict(row)
+            for row in build(tuple[_Measured, ...], rows, "subnets", strict=False)
+        ]
 
 
 def evaluate(config: Config, workdir: Path) -> None:
@@ -44,8 +72,7 @@ def evaluate(config: Config, workdir: Path) -> None:
     Raises:
       ValueError: there is no trained supernet in `workdir`, or it cannot be read.
     """
-    dataset = load_dataset(config.data)
-    space, net, variables = checkpoint.load_supernet(workdir / "supernet")
+    dataset, space, net, variables = load_trained(config, workdir)
     devices = mesh.data_mesh(config.parallel.devices)
     net = net.clone(compute=best_compute(config.train.compute, mesh.platform(devices)))
     variables = mesh.replicate(devices, variables)
@@ -55,7 +82,31 @@ def evaluate(config: Config, workdir: Path) -> None:
     print(f"mean top-1 {mean:.2%} on {config.evaluate.split}, each subnet calibrated")
     result = {"space": space.name, "mean_top1": mean, "subnets": rows}
     path = workdir / "evaluation.json"
-    processes.from_first(lambda: checkpoint.write_json(path, result))
+    processes.from_first(lambda: write_json(path, result))
+
+
+def load_trained(config: Config, workdir: Path) -> tuple[Dataset, SearchSpace, Network, Tree]:
+    """The run's dataset and its trained supernet: `dataset, space, net, variables`.
+
+    Raises:
+      ValueError: there is no supernet, or it has other classes than the dataset.
+    """
+    dataset = load_dataset(config.data)
+    directory = workdir / "supernet"
+    space, net, variables = checkpoint.load_supernet(directory)
+    theirs = checkpoint.load_classes(directory)
+    if space.num_classes != len(dataset.class_names):
+        raise ValueError(
+            f"{directory} has {space.num_classes} classes, {config.data.name}"
+            f" {len(dataset.class_names)}: expected the data that it was trained on"
+        )
+    for ours, trained in zip(dataset.class_names, theirs, strict=False):
+        if ours != trained:
+            raise ValueError(
+                f"{directory} was trained with the class {trained!r} where {config.data.name} has"
+                f" {ours!r}"
+            )
+    return dataset, space, net, variables
 
 
 def evaluate_grid(
@@ -193,10 +244,11 @@ def measure_one(
     devices: Mesh,
 ) -> dict[str, float]:
     """`measure` of one extracted subnet with its own variables."""
-    placed = mesh.replicate(devices, variables)
-    sums = [
-        _sums(subnet, data, placed, None, mesh.shard_batch(devices, batch)) for batch in batches
-    ]
+    placed, sums = mesh.replicate(devices, variables), []
+    for batch in batches:
+        split = mesh.shard_batch(devices, batch)
+        logits = logits_of(subnet, data, placed, None, split["image"])
+        sums.append(_count(logits, split["label"], split["weight"]))
     return _figures(np.sum(jax.device_get(sums), axis=0))
 
 
@@ -211,24 +263,30 @@ def _figures(sums: np.ndarray) -> dict[str, float]:
 def _sums_of_each(
     net: Network, data: DataConfig, params: Tree, batch_stats: Tree, archs: Group, batch: Any
 ) -> jax.Array:
-    """`_sums` of each subnet of a group, `[GROUP, 3]`."""
+    """`_count` of each subnet of a group, `[GROUP, 3]`."""
 
     def sums(arch: Arch, stats: Tree) -> jax.Array:
-        return _sums(net, data, {"params": params, "batch_stats": stats}, arch, batch)
+        variables = {"params": params, "batch_stats": stats}
+        logits = logits_of(net, data, variables, arch, batch["image"])
+        return _count(logits, batch["label"], batch["weight"])
 
-    return of_each(sums, archs, jnp.zeros((GROUP, 3)), batch_stats)
+    return of_each(sums, archs, jnp.zeros((GROUP, 3), jnp.float32), batch_stats)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _sums(
-    net: Network, data: DataConfig, variables: Tree, arch: Arch | None, batch: Any
+def logits_of(
+    net: Network, data: DataConfig, variables: Tree, arch: Arch | None, images: jax.Array
 ) -> jax.Array:
+    """Logits `[batch, classes]` of uint8 images `[batch, height, width, 3]`."""
+    logits: Any = net.apply(variables, normalize_images(images, data.mean, data.std), arch)
+    return logits
+
+
+@jax.jit
+def _count(logits: jax.Array, labels: jax.Array, weight: jax.Array) -> jax.Array:
     """Images correct, the sum of their losses and their number, `[3]`."""
-    images = normalize_images(batch["image"], data.mean, data.std)
-    weight = batch["weight"]
-    logits: Any = net.apply(variables, images, arch)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
-    correct = logits.argmax(-1) == batch["label"]
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    correct = (logits.argmax(-1).astype(labels.dtype) == labels).astype(weight.dtype)
     return jnp.stack([(correct * weight).sum(), (losses * weight).sum(), weight.sum()])
 
 

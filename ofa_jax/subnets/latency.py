@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ofa_jax import checkpoint
+from ofa_jax.files import write_json
 from ofa_jax.metrics import track
 from ofa_jax.models import build_subnet
 from ofa_jax.models.alone import Alone
@@ -86,7 +86,7 @@ def build_latency_table(
         }
         summed = LatencyTable(space, str(path), alone, about)
         about |= _check(_whole_subnets(summed, resolutions, image, repeats, FIT + validate, seed))
-    checkpoint.write_json(path, {**about, "resolutions": tables})
+    write_json(path, {**about, "resolutions": tables})
     return load_latency_table(path, space)
 
 
@@ -103,7 +103,7 @@ def machine() -> dict[str, Any]:
 
 def _processor() -> str:
     path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor())
 

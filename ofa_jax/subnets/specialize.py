@@ -14,12 +14,14 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from ofa_jax import checkpoint, mesh, processes
-from ofa_jax.config import Config
+from ofa_jax import mesh, processes
+from ofa_jax.config import DRAWN, Config
 from ofa_jax.data.sources import Dataset, load_dataset
+from ofa_jax.files import write_json
 from ofa_jax.models import Network, best_compute
+from ofa_jax.names import local_path
 from ofa_jax.search.cost import macs, params
-from ofa_jax.search.evolution import Found, evolve
+from ofa_jax.search.evolution import Found, check_cost, evolve
 from ofa_jax.search.front import Front, find_front
 from ofa_jax.search.functions import Function
 from ofa_jax.search.latency import load_latency_table
@@ -34,14 +36,13 @@ from ofa_jax.subnets.collect import (
     read_images,
     search_resolutions,
 )
-from ofa_jax.subnets.evaluate import grid
+from ofa_jax.subnets.evaluate import grid, load_trained
 from ofa_jax.subnets.latency import build_latency_table
 
 Tree = Any
 # What a person reads each cost in: name, and how much one is.
 UNITS = {"macs": ("M MACs", 1e6), "params": ("M parameters", 1e6),
          "memory": ("KB of activations", 1e3), "latency": ("ms", 1.0)}  # fmt: skip
-DRAWN = 4096  # random subnets, of which those nearest in cost are compared with
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +67,22 @@ class Run:
         """A cost as people read it."""
         unit, size = UNITS[self.config.search.cost]
         return f"{cost / size:.4g} {unit}"
+
+
+def check_search(config: Config) -> None:
+    """Checks what a later search of the run asks for, so that nothing is trained in vain.
+
+    Raises:
+      ValueError: a latency table that lacks a needed key or resolution, or a constraint below the
+        cheapest subnet's cost.
+    """
+    settings = config.search
+    unmeasured = settings.cost == "latency" and not settings.latency_table
+    if unmeasured or not (settings.constraints or settings.cost == "latency"):
+        return
+    space = config.search_space(len(load_dataset(config.data).class_names))
+    cost = cost_function(config, space, Path())
+    check_cost(space, cost, settings.constraints, search_resolutions(config))
 
 
 def search_once(config: Config, workdir: Path) -> None:
@@ -122,12 +139,11 @@ def _search(run: Run, predictor: Predictor) -> tuple[Front | None, list[Found]]:
 
 
 def _prepare(config: Config, workdir: Path) -> Run:
-    dataset = load_dataset(config.data)
-    space, net, variables = checkpoint.load_supernet(workdir / "supernet")
+    dataset, space, net, variables = load_trained(config, workdir)
     devices = mesh.data_mesh(config.parallel.devices)
     net = net.clone(compute=best_compute(config.train.compute, mesh.platform(devices)))
     directory = workdir / "search"
-    processes.from_first(lambda: directory.mkdir(parents=True, exist_ok=True))
+    processes.from_first(lambda: directory.mkdir(exist_ok=True))
     cost = cost_function(config, space, directory)
     return Run(config, directory, net, mesh.replicate(devices, variables), dataset, devices, cost)
 
@@ -143,7 +159,9 @@ def cost_function(config: Config, space: SearchSpace, directory: Path) -> Functi
     if settings.cost != "latency":
         counted = {"macs": macs, "memory": activation_bytes}[settings.cost]
         return functools.partial(counted, space)
-    path = Path(settings.latency_table) if settings.latency_table else directory / "latency.json"
+    path = directory / "latency.json"
+    if settings.latency_table:
+        path = local_path("search.latency_table", settings.latency_table)
     if not settings.latency_table and not processes.from_first(path.exists):
         processes.from_first(
             lambda: build_latency_table(
@@ -263,7 +281,7 @@ def _write(
     about = {"space": space.name, "cost": settings.cost, "predictor": dict(predictor.report)}
     for row in rows:
         arch = {**row["arch"], "resolution": row["resolution"]}
-        checkpoint.write_json(run.directory / f"{row['name']}.json", arch)
+        write_json(run.directory / f"{row['name']}.json", arch)
     if front is not None:
         described = [
             {"arch": space.arch_to_dict(f.arch), "resolution": f.resolution,
@@ -271,10 +289,10 @@ def _write(
             for f in front.found
         ]  # fmt: skip
         result = {**about, "hypervolume": front.hypervolume, "front": described}
-        checkpoint.write_json(run.directory / "front.json", result)
+        write_json(run.directory / "front.json", result)
         _draw(run, predictor, measured, front, rows)
     # Last: who finds it finds the others too.
-    checkpoint.write_json(run.directory / "found.json", {**about, "found": rows, "random": random})
+    write_json(run.directory / "found.json", {**about, "found": rows, "random": random})
     print(f"search written to {run.directory}")
 
 

@@ -34,7 +34,7 @@ class Feed:
         self._waited += time.monotonic() - began
 
     def report(self) -> tuple[float, int]:
-        """Seconds waited for data and corrupt images passed over, since the last report.
+        """Seconds waited for data and corrupt images skipped, since the last report.
 
         The devices work meanwhile, so what they waited is less.
         """

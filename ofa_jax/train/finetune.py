@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from ofa_jax import checkpoint, mesh, processes
 from ofa_jax.checkpoint import phase_directory, saved_steps
 from ofa_jax.config import Config
 from ofa_jax.data.pipeline import train_batches
-from ofa_jax.data.sources import load_dataset
+from ofa_jax.files import TEMPORARY, read_json, write_json
 from ofa_jax.metrics import MetricsLog, counted
 from ofa_jax.models import Network
 from ofa_jax.subnets.calibrate import calibrate
@@ -21,15 +20,15 @@ from ofa_jax.subnets.card import Card, find_subnet, read_card
 from ofa_jax.subnets.evaluate import (
     calibration_images,
     evaluation_batches,
+    load_trained,
     measure_one,
     normalized,
 )
-from ofa_jax.subnets.save import now, write_subnet
+from ofa_jax.subnets.save import now, place_of, write_subnet
 from ofa_jax.train.feed import Feed
-from ofa_jax.train.loop import Run, find_checkpoint, remove_checkpoints, train_leg
+from ofa_jax.train.loop import Run, find_checkpoint, put_aside, train_leg
 from ofa_jax.train.phases import Phase
 from ofa_jax.train.plan import Leg
-from ofa_jax.train.preemption import stop_requests
 from ofa_jax.train.step import init_state
 from ofa_jax.workdir import claim
 
@@ -54,29 +53,27 @@ def finetune(
     Raises:
       ValueError: no such subnet, one of another space, an existing one of the new name, no epochs.
       FloatingPointError: the loss is not finite; the subnet stays as it was.
-      Preempted: SIGTERM came; everything is saved.
+      Preempted: SIGTERM or SIGHUP came; everything is saved.
     """
     if not config.finetune.epochs:
         raise ValueError("finetune.epochs=0.0: expected more, to fine-tune")
     source = find_subnet(workdir, text)
     card = read_card(source)
-    directory = workdir / "subnets" / (name or f"{card.name}-finetuned")
-    if directory.exists() and not overwrite:
-        raise ValueError(f"{directory} exists: give another --name, or --overwrite to replace it")
+    directory = place_of(workdir, name or f"{card.name}-finetuned", overwrite)
     subnet, variables = checkpoint.load_subnet(source)
-    space, _, teacher = checkpoint.load_supernet(workdir / "supernet")
+    dataset, space, _, teacher = load_trained(config, workdir)
     if space != subnet.space:
         raise ValueError(f"subnet {source} is of another space than {workdir / 'supernet'}")
     config = alone(config, card.resolution)
-    dataset = load_dataset(config.data)
     devices = mesh.data_mesh(config.parallel.devices)
     mesh.check_batch(devices, config.data.batch_size, config.parallel.micro_steps)
     own = workdir / "finetune" / directory.name
     with contextlib.ExitStack() as stack:
-        stop = stack.enter_context(stop_requests())
+        processes.from_first(lambda: own.parent.mkdir(exist_ok=True))
         stack.enter_context(claim(own, config))
-        processes.from_first(lambda: _check_begun(own, config, card))
-        run = Run(config, own, dataset, subnet, devices, [leg(config, len(dataset.train))], stop)
+        processes.from_first(lambda: check_begun(own, config, card))
+        legs = [leg(config, len(dataset.train))]
+        run = Run(config, own, dataset, subnet, devices, legs, variables)
         before = figures(run, variables)
         trained = recalibrated(run, train_alone(run, variables, teacher))
         after = figures(run, trained)
@@ -110,20 +107,22 @@ def alone(config: Config, resolution: int) -> Config:
     return dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, resolutions=(resolution,)),
-        distill=dataclasses.replace(config.distill, source="teacher"),
+        # The supernet's phases may be taught in another way; that of `leg` is the only one here.
+        curriculum=(PHASE,),
+        phases={PHASE: Phase(distill=0.0)},
     )
 
 
 def leg(config: Config, images: int) -> Leg:
     """The whole of a fine-tuning as one phase."""
-    phase = Phase(**dataclasses.asdict(config.finetune))
+    phase = config.complete(Phase(**dataclasses.asdict(config.finetune), source="teacher"))
     return Leg(PHASE, phase, 0, phase.steps(images, config.data.batch_size))
 
 
 def train_alone(run: Run, variables: Tree, teacher: Tree) -> Tree:
     """The subnet's variables after all steps, from its own or from the newest checkpoint."""
     newest, broken = find_checkpoint(run.workdir, run.legs)
-    processes.from_first(lambda: remove_checkpoints(run, broken))
+    processes.from_first(lambda: put_aside(run, broken))
     state = init_state(run.config, run.devices, variables, 0)
     if newest is not None:
         state = checkpoint.restore_step(run.workdir, PHASE, newest.step, state)
@@ -163,18 +162,21 @@ def figures(run: Run, variables: Tree) -> dict[str, dict[str, float]]:
     }
 
 
-def _check_begun(own: Path, config: Config, card: Card) -> None:
+def check_begun(own: Path, config: Config, card: Card) -> None:
     """Refuses to go on with other settings, or from another subnet, than it was begun with."""
     path = own / "begun.json"
     wanted = {"finetune": dataclasses.asdict(config.finetune), "subnet": card.files}
-    if saved_steps(own, PHASE) and json.loads(path.read_text()) != wanted:
+    if saved_steps(own, PHASE) and read_json(path) != wanted:
         raise ValueError(
-            f"{own} was begun with other finetune settings or from another subnet: finish it with"
-            " those, or remove it to begin anew"
+            f"{own} was begun with other finetune settings or from another subnet, by {path.name}:"
+            " finish it with those, or remove it to begin anew"
         )
-    checkpoint.write_json(path, wanted)
+    write_json(path, wanted)
 
 
 def _write(directory: Path, own: Path, subnet: Network, variables: Tree, card: Card) -> None:
     write_subnet(directory, subnet.space, variables, card)
-    shutil.rmtree(phase_directory(own, PHASE))  # metrics stay
+    # Metrics stay. Removed under another name: half of a checkpoint is none that could go on.
+    leftover = own / f"{TEMPORARY}{PHASE}"
+    shutil.rmtree(leftover, ignore_errors=True)
+    shutil.rmtree(phase_directory(own, PHASE).rename(leftover))

@@ -11,10 +11,16 @@ import jax.numpy as jnp
 import optax
 
 
-def smoothed_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
-    """Mean cross-entropy with int labels `[batch]` smoothed as (1 - s) onehot + s / classes."""
-    onehot = jax.nn.one_hot(labels, logits.shape[-1])
-    targets = optax.smooth_labels(onehot, smoothing)
+def smoothed_cross_entropy(
+    logits: jax.Array, labels: jax.Array, smoothing: float | jax.Array
+) -> jax.Array:
+    """Mean cross-entropy with probabilities `[batch, classes]` smoothed as (1 - s) p + s / classes.
+
+    `labels` may be int labels `[batch]`.
+    """
+    if labels.ndim == 1:
+        labels = jax.nn.one_hot(labels, logits.shape[-1], dtype=jnp.float32)
+    targets = optax.smooth_labels(labels, smoothing)
     return optax.softmax_cross_entropy(logits.astype(jnp.float32), targets).mean()
 
 
@@ -73,3 +79,15 @@ DISTILLATIONS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
     "mse": logit_mse,
     "alpha": alpha_divergence,
 }
+
+
+def distillation(
+    loss: jax.Array, student: jax.Array, teacher: jax.Array, temperature: float = 1.0
+) -> jax.Array:
+    """The loss of number `loss` in `DISTILLATIONS`, of logits over `temperature`, times its square.
+
+    The square keeps the size of the gradient. Source: Hinton et al. 2015, arXiv 1503.02531.
+    """
+    losses = tuple(DISTILLATIONS.values())
+    value = jax.lax.switch(loss, losses, student / temperature, teacher / temperature)
+    return temperature**2 * value

@@ -5,7 +5,6 @@ one after the other, each phase starting from the one before and distilling from
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,8 +13,12 @@ import jax.numpy as jnp
 
 from ofa_jax import space as space_lib
 from ofa_jax.space import Arch, Choices, Number, SearchSpace
+from ofa_jax.train.losses import DISTILLATIONS
 
 DRAWS = ("random", "sandwich")
+SOURCES = ("teacher", "largest")
+# More than anybody means: epochs, subnets a step, and rates or weights.
+LONGEST, MOST, HIGHEST = 100_000, 1000, 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,11 +41,18 @@ class Phase:
         reference has 25 and 120.
       warmup_epochs: passes during which the rate rises linearly from `warmup_lr` to `lr`. Source:
         ours; the reference has 0 and 5.
-      lr: learning rate after the warm-up; a cosine takes it to 0 at the end of the phase. Source:
-        the reference, of its kernel phase, for one worker of 64 images.
+      lr: learning rate after the warm-up; a cosine takes it to 0 at the end of the phase, or of the
+        run (`train.schedule`). Source: the reference, of its kernel phase, for one worker of 64
+        images.
       warmup_lr: learning rate that the warm-up starts from. Source: ours; the reference has the
         rate of one worker.
       distill: weight of the distillation term; 0 trains on labels alone. Source: the reference.
+      labels: weight of the labels where there is a distillation term; what teaches, and whoever is
+        not taught, has 1. Source: the reference; BigNAS and AlphaNet have 0.
+      source: as `distill.source`, in this phase; "" takes that.
+      loss: as `distill.loss`, in this phase; "" takes that.
+      ramp_epochs: passes during which the weight of all subnets but the largest rises linearly from
+        0 to 1; needs `draw` "sandwich". Source: DepS, arXiv 2407.06167, has 5.
       sort_width: whether to sort channels by importance before the phase starts. Source: ours; the
         reference does before each expand phase.
     """
@@ -58,18 +68,31 @@ class Phase:
     lr: float = 0.03
     warmup_lr: float = 0.0
     distill: float = 1.0
+    labels: float = 1.0
+    source: str = ""
+    loss: str = ""
+    ramp_epochs: float = 0.0
     sort_width: bool = False
 
     def __post_init__(self) -> None:
-        if self.draw not in DRAWS:
-            raise ValueError(f"draw={self.draw!r}: expected one of {', '.join(DRAWS)}")
+        for field, allowed in (("draw", DRAWS), ("source", ("", *SOURCES)),
+                               ("loss", ("", *DISTILLATIONS))):  # fmt: skip
+            if getattr(self, field) not in allowed:
+                names = ", ".join(name or "''" for name in allowed)
+                raise ValueError(f"{field}={getattr(self, field)!r}: expected one of {names}")
         fewest = 2 if self.draw == "sandwich" else 1
         if self.subnets < fewest:
             raise ValueError(f"subnets={self.subnets}: draw={self.draw!r} needs at least {fewest}")
-        for field in ("epochs", "warmup_epochs", "lr", "warmup_lr", "distill"):
+        if self.subnets > MOST:
+            raise ValueError(f"subnets={self.subnets}: expected at most {MOST}")
+        epochs = dict.fromkeys(("epochs", "warmup_epochs", "ramp_epochs"), LONGEST)
+        others = dict.fromkeys(("lr", "warmup_lr", "distill", "labels"), HIGHEST)
+        for field, highest in {**epochs, **others}.items():
             value = getattr(self, field)
-            if not math.isfinite(value) or value < 0:
-                raise ValueError(f"{field}={value}: expected a number of at least 0")
+            if not 0 <= value <= highest:
+                raise ValueError(f"{field}={value}: expected 0 to {highest:,}")
+        if self.ramp_epochs and self.draw != "sandwich":
+            raise ValueError(f"ramp_epochs={self.ramp_epochs}: needs draw='sandwich'")
 
     def choices(self, space: SearchSpace) -> Choices:
         """The open choices as arrays; `ValueError` where the space lacks one of them."""
@@ -81,6 +104,11 @@ class Phase:
         """How many steps the phase has, warm-up included, on so many training images."""
         return max(1, round((self.epochs + self.warmup_epochs) * (images // batch_size)))
 
+    @property
+    def has_teacher_pass(self) -> bool:
+        """Whether a pass is for teaching alone: a sandwich's largest net trains by its own."""
+        return self.distill > 0 and not (self.source == "largest" and self.draw == "sandwich")
+
     def only_largest(self, space: SearchSpace) -> bool:
         """Whether the largest net is the only one open."""
         opened = [mask for mask in self.choices(space) if mask is not None]
@@ -91,28 +119,54 @@ class PhaseData(NamedTuple):
     """What the compiled step reads of a phase: all data, so no phase needs its own program."""
 
     choices: Choices
+    subnets: jax.Array  # int32
     sandwich: jax.Array  # bool
     distill: jax.Array  # float32
+    labels: jax.Array  # float32
+    in_place: jax.Array  # bool, whether the step's largest net teaches
+    loss: jax.Array  # int32, which of `DISTILLATIONS`
     lr: jax.Array  # float32
     warmup_lr: jax.Array  # float32
     first_step: jax.Array  # int32, the run's step at which the phase begins
     warmup_steps: jax.Array  # int32
-    steps: jax.Array  # int32, warm-up included
+    ramp_steps: jax.Array  # int32
+    falls_from: jax.Array  # int32, the run's step at which the cosine begins
+    falls_to: jax.Array  # int32, at which it is 0
 
 
 def phase_data(
-    phase: Phase, space: SearchSpace, first_step: int, images: int, batch_size: int
+    phase: Phase,
+    space: SearchSpace,
+    first_step: int,
+    images: int,
+    batch_size: int,
+    falls: tuple[int, int] | None = None,
 ) -> PhaseData:
-    """The phase as arrays, for a run of `batch_size` images a step out of `images`."""
+    """The phase as arrays, for a run of `batch_size` images a step out of `images`.
+
+    Args:
+      falls: the run's steps at which the rate's cosine begins and ends; None takes the phase's.
+    """
+    epoch = images // batch_size
+    warmup_steps = round(phase.warmup_epochs * epoch)
+    begins, ends = falls or (
+        first_step + warmup_steps, first_step + phase.steps(images, batch_size)
+    )  # fmt: skip
     return PhaseData(
         choices=phase.choices(space),
+        subnets=jnp.int32(phase.subnets),
         sandwich=jnp.asarray(phase.draw == "sandwich"),
         distill=jnp.float32(phase.distill),
+        labels=jnp.float32(phase.labels if phase.distill else 1.0),
+        in_place=jnp.asarray(phase.source == "largest"),
+        loss=jnp.int32(tuple(DISTILLATIONS).index(phase.loss or "soft")),
         lr=jnp.float32(phase.lr),
         warmup_lr=jnp.float32(phase.warmup_lr),
         first_step=jnp.int32(first_step),
-        warmup_steps=jnp.int32(round(phase.warmup_epochs * (images // batch_size))),
-        steps=jnp.int32(phase.steps(images, batch_size)),
+        warmup_steps=jnp.int32(warmup_steps),
+        ramp_steps=jnp.int32(round(phase.ramp_epochs * epoch)),
+        falls_from=jnp.int32(begins),
+        falls_to=jnp.int32(ends),
     )
 
 
@@ -124,9 +178,17 @@ def learning_rate(phase: PhaseData, step: jax.Array) -> jax.Array:
     done = (step - phase.first_step).astype(jnp.float32)
     warmup = phase.warmup_steps.astype(jnp.float32)
     rising = phase.warmup_lr + (phase.lr - phase.warmup_lr) * (done + 1) / jnp.maximum(warmup, 1)
-    share = (done - warmup) / jnp.maximum(phase.steps.astype(jnp.float32) - warmup, 1)
+    length = jnp.maximum(phase.falls_to - phase.falls_from, 1).astype(jnp.float32)
+    share = (step - phase.falls_from).astype(jnp.float32) / length
     falling = 0.5 * phase.lr * (1 + jnp.cos(jnp.pi * share))
     return jnp.where(done < warmup, rising, falling)
+
+
+def ramp(phase: PhaseData, step: jax.Array) -> jax.Array:
+    """The weight, at a step of the run, of all subnets but the largest: it rises from 0 to 1."""
+    done = (step - phase.first_step).astype(jnp.float32)
+    length = jnp.maximum(phase.ramp_steps, 1).astype(jnp.float32)
+    return jnp.where(phase.ramp_steps > 0, jnp.minimum(done / length, 1), 1)
 
 
 def draw_archs(space: SearchSpace, phase: PhaseData, keys: jax.Array) -> Arch:
@@ -139,18 +201,24 @@ def draw_archs(space: SearchSpace, phase: PhaseData, keys: jax.Array) -> Arch:
     return jax.tree.map(lambda a, b: jnp.where(phase.sandwich, b, a), archs, with_ends)
 
 
-def check_curriculum(space: SearchSpace, phases: Sequence[tuple[str, Phase]], source: str) -> None:
-    """Raises `ValueError`, naming the phase, for choices the space lacks or a missing teacher."""
-    if not phases:
-        raise ValueError("curriculum=(): expected the names of one phase or more")
+def check_curriculum(
+    space: SearchSpace, phases: Sequence[tuple[str, Phase]], teacher: bool = False
+) -> None:
+    """Raises `ValueError`, naming the phase, for choices the space lacks or a missing teacher.
+
+    Args:
+      teacher: whether a trained supernet, which the run starts from, can teach.
+    """
     for name, phase in phases:
         try:
             phase.choices(space)
         except ValueError as error:
             raise ValueError(f"phases.{name}.{error}") from error
+    if not phases or teacher:
+        return
     first_name, first = phases[0]
-    taught = [name for name, phase in phases if phase.distill > 0]
-    if source == "teacher" and taught and (first.distill > 0 or not first.only_largest(space)):
+    taught = [name for name, phase in phases if phase.distill > 0 and phase.source != "largest"]
+    if taught and (taught[0] == first_name or not first.only_largest(space)):
         fields = ("kernels", "expands", "depths", "widths")
         only = [f"{f}={getattr(space, f)[-1:]}" for f in fields if len(getattr(space, f)) > 1]
         raise ValueError(

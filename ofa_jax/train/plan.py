@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from ofa_jax.config import Config
+from ofa_jax.config import LARGEST, Config
 from ofa_jax.train.phases import Phase
 
 
@@ -13,19 +13,28 @@ class Leg(NamedTuple):
     phase: Phase
     first: int
     end: int
+    falls: tuple[int, int] | None = None  # the steps of the rate's cosine, where not the phase's
 
     @property
     def units(self) -> float:
         """The work in subnet passes (forward and backward); a teacher's forward is a third."""
-        per_step = self.phase.subnets + (1 / 3 if self.phase.distill else 0)
+        per_step = self.phase.subnets + (1 / 3 if self.phase.has_teacher_pass else 0)
         return per_step * (self.end - self.first)
 
 
 def plan(config: Config, images: int) -> list[Leg]:
-    """The curriculum as steps, for so many training images."""
-    legs, first = [], 0
+    """The curriculum as steps, for so many training images.
+
+    Raises:
+      ValueError: more steps than 32 bits count.
+    """
+    legs: list[Leg] = []
     for name, phase in config.ordered_phases():
-        end = first + phase.steps(images, config.data.batch_size)
-        legs.append(Leg(name, phase, first, end))
-        first = end
-    return legs
+        first = legs[-1].end if legs else 0
+        legs.append(Leg(name, phase, first, first + phase.steps(images, config.data.batch_size)))
+    if legs and legs[-1].end > LARGEST:
+        raise ValueError(f"{legs[-1].end:,} steps: expected at most {LARGEST:,}: fewer epochs")
+    if config.train.schedule == "phase" or not legs:
+        return legs
+    warmup = round(legs[0].phase.warmup_epochs * (images // config.data.batch_size))
+    return [leg._replace(falls=(warmup, legs[-1].end)) for leg in legs]

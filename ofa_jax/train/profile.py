@@ -1,7 +1,7 @@
 """What a run will take, before it starts: its space, steps, memory, operations and hours."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -88,7 +88,7 @@ def count(config: Config) -> tuple[int, int]:
 
 def kind_of(leg: Leg) -> StepKind:
     """The kind of a phase's steps."""
-    return StepKind(leg.phase.subnets, leg.phase.distill > 0)
+    return StepKind(leg.phase.subnets, leg.phase.has_teacher_pass)
 
 
 # -- counted --------------------------------------------------------------------------------------
@@ -134,34 +134,39 @@ def print_heading(setting: Setting, where: str) -> None:
 
 
 def measure_steps(setting: Setting, kinds: Sequence[StepKind], run: bool) -> Seconds | None:
-    """Prints what memory each step needs and, with `run`, how long it takes.
+    """Prints what memory the step needs and, with `run`, how long each kind of it takes.
 
-    Returns the seconds; None where a step does not fit.
+    Returns the seconds; None where the step does not fit.
     """
-    room, found, fits = room_on_device(setting, attached=run), Seconds(), True
-    for subnets in sorted({kind.subnets for kind in kinds}):
-        arguments = step_arguments(setting)
-        try:
-            compiled = compile_step(setting, subnets, arguments)
-        except JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            print(f"    does not fit: {' '.join(str(error).split())[:300]}")
-            fits = False
-            continue
-        needed = memory_needed(compiled)
-        enough = not room or needed <= room
-        of = f" of {room / GB:.2f} GB, {'fits' if enough else 'does not fit'}" if room else ""
-        print(f"    memory of a device: {needed / GB:.2f} GB{of}", flush=True)
-        fits = fits and enough
-        for kind in kinds if run and enough else ():
-            if kind.subnets == subnets:
-                found[kind] = seconds_of_step(compiled, arguments, kind.taught)
-                speed = setting.config.data.batch_size / found[kind]
-                print(f"    {kind}: {found[kind] * 1e3:,.0f} ms, {speed:,.0f} images/s", flush=True)
-    if not fits:
+    compiled, arguments = compile_to_fit(setting, kinds, run)
+    if compiled is None:
         print("  less fits: more parallel.micro_steps, train.dtype='bfloat16', fewer images a step")
-    return found if fits else None
+        return None
+    found: Seconds = {}
+    for kind in kinds if run else ():
+        found[kind] = seconds_of_step(compiled, arguments, kind.subnets, kind.taught)
+        speed = setting.config.data.batch_size / found[kind]
+        print(f"    {kind}: {found[kind] * 1e3:,.0f} ms, {speed:,.0f} images/s", flush=True)
+    return found
+
+
+def compile_to_fit(
+    setting: Setting, kinds: Sequence[StepKind], attached: bool
+) -> tuple[Any | None, tuple[Any, ...]]:
+    """The program of all kinds of steps, None where it does not fit; and its arguments."""
+    arguments = step_arguments(setting)
+    try:
+        compiled = compile_step(setting, max(kind.subnets for kind in kinds), arguments)
+    except JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        print(f"    does not fit: {' '.join(str(error).split())[:300]}")
+        return None, arguments
+    room, needed = room_on_device(setting, attached), memory_needed(compiled)
+    enough = not room or needed <= room
+    of = f" of {room / GB:.2f} GB, {'fits' if enough else 'does not fit'}" if room else ""
+    print(f"    memory of a device: {needed / GB:.2f} GB{of}", flush=True)
+    return compiled if enough else None, arguments
 
 
 def room_on_device(setting: Setting, attached: bool) -> float | None:

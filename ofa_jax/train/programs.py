@@ -1,7 +1,6 @@
 """The programs that training is made of, compiled from shapes alone: to weigh and to time them."""
 
 import functools
-import importlib.util
 import os
 import time
 from collections.abc import Callable
@@ -17,7 +16,8 @@ from jax.sharding import PartitionSpec as P
 
 from ofa_jax import mesh
 from ofa_jax.config import Config
-from ofa_jax.metrics import clock, counted
+from ofa_jax.extras import check_installed
+from ofa_jax.metrics import clock
 from ofa_jax.models import Network, build_subnet
 from ofa_jax.space import Arch
 from ofa_jax.train.losses import smoothed_cross_entropy
@@ -61,8 +61,7 @@ def target_mesh(target: str, count: int = 0) -> Mesh:
     Raises:
       ValueError: no such topology, or no TPU compiler.
     """
-    if not importlib.util.find_spec("libtpu"):
-        raise ValueError("--target needs the TPU compiler: pip install -e '.[tpu]'")
+    check_installed(f"--target={target}", "tpu", "libtpu")
     # Else the compiler looks for the machine that it runs on.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
@@ -81,11 +80,10 @@ def target_mesh(target: str, count: int = 0) -> Mesh:
 # -- the whole step -------------------------------------------------------------------------------
 
 
-def compile_step(setting: Setting, subnets: int, arguments: tuple[Any, ...]) -> Any:
-    """The training step's program, for `step_arguments`."""
-    jitted = jit_step(setting.net, setting.config, subnets, setting.devices, arguments[0])
-    name = f"the step of {counted(subnets, 'subnet')}"
-    return _compiled(name, lambda: jitted.lower(*arguments).compile())
+def compile_step(setting: Setting, most: int, arguments: tuple[Any, ...]) -> Any:
+    """The training step's program, of up to `most` subnets a part, for `step_arguments`."""
+    jitted = jit_step(setting.net, setting.config, most, setting.devices, arguments[0])
+    return _compiled("the step", lambda: jitted.lower(*arguments).compile())
 
 
 def step_arguments(setting: Setting) -> tuple[Any, ...]:
@@ -112,10 +110,10 @@ def _on(shardings: Any, tree: Tree) -> Tree:
     )
 
 
-def seconds_of_step(compiled: Any, arguments: tuple[Any, ...], taught: bool) -> float:
+def seconds_of_step(compiled: Any, arguments: tuple[Any, ...], subnets: int, taught: bool) -> float:
     """The median seconds of a step on attached devices, after a first one, on random subnets."""
     state, teacher, phase, batch = jax.tree.map(_ones, arguments)
-    phase = phase._replace(distill=phase.distill * taught)
+    phase = phase._replace(subnets=phase.subnets * subnets, distill=phase.distill * taught)
     taken = []
     for _ in range(1 + TIMED_STEPS):
         began = time.monotonic()

@@ -64,7 +64,8 @@ def _order(importance: jax.Array, widths: Sequence[int], stage: int) -> jax.Arra
     """The channels by descending importance, those of each width opened before `stage` apart."""
     # Stage 0 keeps nothing; stage i keeps the i widths below the largest.
     kept = widths[len(widths) - 1 - stage : -1]
-    segment = jnp.searchsorted(jnp.asarray(kept, jnp.int32), jnp.arange(widths[-1]), "right")
+    channels = jnp.arange(widths[-1], dtype=jnp.int32)
+    segment = jnp.searchsorted(jnp.asarray(kept, jnp.int32), channels, "right")
     # The reference's own offsets, so that channels come out in its order: at -2e5 float32 has
     # steps of 1/64, so in the upper segment channels nearer than that tie. Ours then keep their
     # old order; the reference's follow PyTorch's unstable sort, which differs between machines.

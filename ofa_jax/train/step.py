@@ -1,8 +1,8 @@
 """One training step: draw subnets, distil each from the teacher, sum their gradients, update.
 
-The step is a pure function. What differs between phases enters as `PhaseData`, so one program
-per (resolution, subnets per step) serves the whole curriculum. Each device takes its part of the
-batch, in micro-steps; a part is trained on by subnets of its own, and parts are averaged.
+The step is a pure function. What differs between phases enters as `PhaseData`, the number of
+subnets included, so one program for each resolution serves the whole curriculum. Each device takes
+its part of the batch, in micro-steps; a part trains subnets of its own, and parts are averaged.
 """
 
 import dataclasses
@@ -21,7 +21,8 @@ from ofa_jax.data.transforms import normalize_images
 from ofa_jax.models import Network, build_subnet, is_supernet
 from ofa_jax.space import Arch, SearchSpace
 from ofa_jax.train import losses
-from ofa_jax.train.phases import PhaseData, draw_archs, learning_rate
+from ofa_jax.train.mix import mix
+from ofa_jax.train.phases import PhaseData, draw_archs, learning_rate, ramp
 
 Tree = Any
 
@@ -48,14 +49,17 @@ class TrainState:
 
 
 def optimizer(config: Config) -> optax.GradientTransformation:
-    """The reference's SGD, without the learning rate: coupled decay, then Nesterov momentum.
+    """The optimiser without the learning rate.
 
-    Parameters whose path contains "bn" or "bias" are not decayed; kernel transforms are.
+    "sgd" is the reference's: coupled decay, then Nesterov momentum. Parameters whose path contains
+    "bn" or "bias" are not decayed; kernel transforms are.
     """
-    return optax.chain(
-        optax.add_decayed_weights(config.train.weight_decay, mask=decayed),
-        optax.trace(config.train.momentum, nesterov=True),
-    )
+    train = config.train
+    decay = optax.add_decayed_weights(train.weight_decay, mask=decayed)
+    clip = [optax.clip_by_global_norm(train.clip)] if train.clip else []
+    if train.optimizer == "adamw":
+        return optax.chain(*clip, optax.scale_by_adam(b1=train.momentum), decay)
+    return optax.chain(*clip, decay, optax.trace(train.momentum, nesterov=True))
 
 
 def decayed(params: Tree) -> Tree:
@@ -88,12 +92,12 @@ def state_shardings(config: Config, devices: Mesh, state: TrainState) -> TrainSt
 
 
 def jit_step(
-    net: Network, config: Config, subnets: int, devices: Mesh, state: TrainState
+    net: Network, config: Config, most: int, devices: Mesh, state: TrainState
 ) -> jax.stages.Wrapped:
     """`train_step` of state, teacher, phase and batch, for a state of these shapes."""
 
     def step(state: TrainState, teacher: Tree, phase: PhaseData, batch: Any) -> Any:
-        return train_step(net, config, subnets, devices, state, teacher, phase, batch)
+        return train_step(net, config, most, devices, state, teacher, phase, batch)
 
     out_shardings = (state_shardings(config, devices, state), mesh.replicated(devices))
     return jax.jit(step, donate_argnums=0, out_shardings=out_shardings)
@@ -102,7 +106,7 @@ def jit_step(
 def train_step(
     net: Network,
     config: Config,
-    subnets: int,
+    most: int,
     devices: Mesh,
     state: TrainState,
     teacher: Tree,
@@ -114,7 +118,7 @@ def train_step(
     Args:
       net: the supernet, or a subnet that is trained by itself (static).
       config: the run's configuration (static).
-      subnets: how many are drawn for each part of the batch (static).
+      most: the largest number of subnets a phase trains on each part of the batch (static).
       devices: the mesh (static); each device has `config.parallel.micro_steps` parts.
       state: donated.
       teacher: the frozen variables of the largest net, unused where `phase.distill` is 0.
@@ -131,16 +135,18 @@ def train_step(
     gradient, batch_stats, loss, accuracy = jax.shard_map(
         functools.partial(_device_gradient, net, config),
         mesh=devices,
-        in_specs=(P(), P(), P(), split, split),
+        in_specs=(P(), P(), P(), P(), split, split),
         out_specs=P(),
     )(
         {"params": state.params, "batch_stats": state.batch_stats},
         teacher,
-        phase.distill,
-        draw_parts(net.space, config, phase, key, subnets, parts),
+        phase,
+        ramp(phase, state.step),
+        draw_parts(net.space, config, phase, key, most, parts),
         batch,
     )
-    updates, opt_state = optimizer(config).update(gradient, state.opt_state, state.params)
+    with jax.numpy_dtype_promotion("standard"):  # Adam raises a number to the power of its count
+        updates, opt_state = optimizer(config).update(gradient, state.opt_state, state.params)
     rate = learning_rate(phase, state.step)
     params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
     metrics = {
@@ -154,20 +160,20 @@ def train_step(
 
 
 def draw_parts(
-    space: SearchSpace, config: Config, phase: PhaseData, key: jax.Array, subnets: int, parts: int
+    space: SearchSpace, config: Config, phase: PhaseData, key: jax.Array, most: int, parts: int
 ) -> tuple[Arch, jax.Array]:
-    """The archs and dropout keys of a step, `[parts, subnets, ...]`."""
+    """The archs and dropout keys of a step, `[parts, most, ...]`; a phase may train fewer."""
     arch_key, dropout_key = jax.random.split(key)
-    dropout_keys = jax.random.split(dropout_key, (parts, subnets))
+    dropout_keys = jax.random.split(dropout_key, (parts, most))
     draws = parts if config.parallel.subnets == "own" else 1
     draw = functools.partial(draw_archs, space, phase)
-    archs = jax.vmap(draw)(jax.random.split(arch_key, (draws, subnets)))
+    archs = jax.vmap(draw)(jax.random.split(arch_key, (draws, most)))
     return jax.tree.map(lambda a: jnp.broadcast_to(a, (parts, *a.shape[1:])), archs), dropout_keys
 
 
 def _device_gradient(
-    net: Network, config: Config, variables: Tree, teacher: Tree, distill: jax.Array,
-    drawn: tuple[Arch, jax.Array], batch: dict[str, jax.Array],
+    net: Network, config: Config, variables: Tree, teacher: Tree, phase: PhaseData,
+    others: jax.Array, drawn: tuple[Arch, jax.Array], batch: dict[str, jax.Array],
 ) -> tuple[Tree, Tree, jax.Array, jax.Array]:  # fmt: skip
     """One device's share of a step, then the mean over all of them.
 
@@ -179,7 +185,9 @@ def _device_gradient(
     if config.parallel.statistics == "global":
         # Branches may not meet over devices, as each device may take another.
         net = net.clone(norm_axis=mesh.AXIS, compute="masks")
-    part_gradient = functools.partial(_part_gradient, net, config, variables, teacher, distill)
+    part_gradient = functools.partial(
+        _part_gradient, net, config, variables, teacher, phase, others
+    )
     micro_steps = config.parallel.micro_steps
     micro_batches = jax.tree.map(lambda a: a.reshape(micro_steps, -1, *a.shape[1:]), batch)
 
@@ -194,25 +202,27 @@ def _device_gradient(
 
 
 def _part_gradient(
-    net: Network, config: Config, variables: Tree, teacher: Tree, distill: jax.Array,
-    drawn: tuple[Arch, jax.Array], batch: dict[str, jax.Array],
+    net: Network, config: Config, variables: Tree, teacher: Tree, phase: PhaseData,
+    others: jax.Array, drawn: tuple[Arch, jax.Array], batch: dict[str, jax.Array],
 ) -> tuple[Tree, Tree, jax.Array, jax.Array]:  # fmt: skip
-    """A part's gradient, summed over its subnets, its running statistics, loss and accuracy."""
-    images = normalize_images(batch["image"], config.data.mean, config.data.std)
-    images = images.astype(config.train.dtype)
-    if config.distill.source == "largest":
-        teacher = variables
-    targets = jax.lax.cond(
-        distill > 0,
-        functools.partial(_teacher_logits, net),
-        lambda _, images: jnp.zeros_like(
-            images, shape=(images.shape[0], net.space.num_classes), dtype=jnp.float32
-        ),
-        jax.lax.stop_gradient(teacher),
-        images,
-    )
+    """A part's gradient, summed over its subnets, its running statistics, loss and accuracy.
 
-    def subnet_loss(params: Tree, batch_stats: Tree, arch: Arch, key: jax.Array) -> Any:
+    The gradients of all `others` than the largest, the first of a sandwich, have that weight.
+    """
+    images = normalize_images(batch["image"], config.data.mean, config.data.std)
+    labels = jax.nn.one_hot(batch["label"], net.space.num_classes, dtype=jnp.float32)
+    varied = config.data.augment
+    mix_key = jax.random.fold_in(drawn[1][0], 0)
+    images, labels = mix(mix_key, images, labels, varied.mixup, varied.cutmix)
+    images = images.astype(config.train.dtype)
+    # The largest net of a sandwich comes first, and its own pass is what the others learn from.
+    first_teaches = phase.in_place & phase.sandwich
+    targets = _teacher_logits(net, phase, variables, teacher, images)
+
+    def subnet_loss(
+        params: Tree, batch_stats: Tree, targets: jax.Array, teaches: jax.Array, arch: Arch,
+        key: jax.Array,
+    ) -> Any:  # fmt: skip
         logits, new = net.apply(
             {"params": params, "batch_stats": batch_stats},
             images,
@@ -221,34 +231,67 @@ def _part_gradient(
             mutable=["batch_stats"],
             rngs={"dropout": key},
         )
-        labels_loss = losses.smoothed_cross_entropy(
-            logits, batch["label"], config.train.label_smoothing
-        )
-        distilled = losses.DISTILLATIONS[config.distill.loss](logits, targets)
-        accuracy = (logits.argmax(-1) == batch["label"]).mean()
-        return distill * distilled + labels_loss, (new["batch_stats"], accuracy)
+        taught = (phase.distill > 0) & ~teaches
+        loss = _loss(config, phase, taught, logits, labels, targets)
+        right = logits.argmax(-1).astype(jnp.int32) == batch["label"]
+        accuracy = right.mean(dtype=jnp.float32)
+        return loss, (new["batch_stats"], accuracy, logits)
 
-    def add_subnet(carry: Any, drawn: Any) -> Any:
-        total, batch_stats = carry
-        (loss, (batch_stats, accuracy)), gradient = jax.value_and_grad(subnet_loss, has_aux=True)(
-            variables["params"], batch_stats, *drawn
-        )
-        return (jax.tree.map(jnp.add, total, gradient), batch_stats), (loss, accuracy)
+    def add_subnet(row: jax.Array, carry: Any) -> Any:
+        total, batch_stats, targets, figures = carry
+        teaches, own = first_teaches & (row == 0), jax.tree.map(lambda rows: rows[row], drawn)
+        (loss, (batch_stats, accuracy, logits)), gradient = jax.value_and_grad(
+            subnet_loss, has_aux=True
+        )(variables["params"], batch_stats, targets, teaches, *own)
+        weight = jnp.where(row == 0, 1, others)
+        total = jax.tree.map(lambda a, b: a + weight * b, total, gradient)
+        targets = jnp.where(teaches, logits.astype(jnp.float32), targets)
+        return total, batch_stats, targets, figures + jnp.stack([loss, accuracy])
 
     zero = jax.tree.map(jnp.zeros_like, variables["params"])
-    (gradient, batch_stats), (loss, accuracy) = jax.lax.scan(
-        add_subnet, (zero, variables["batch_stats"]), drawn
+    figures = jax.lax.pcast(jnp.zeros(2, jnp.float32), mesh.AXIS, to="varying")
+    # A loop of traced length: phases of any number of subnets share the program.
+    gradient, batch_stats, _, figures = jax.lax.fori_loop(
+        0, phase.subnets, add_subnet, (zero, variables["batch_stats"], targets, figures)
     )
-    return gradient, batch_stats, loss.mean(), accuracy.mean()
+    loss, accuracy = figures / phase.subnets.astype(jnp.float32)
+    return gradient, batch_stats, loss, accuracy
 
 
-def _teacher_logits(net: Network, teacher: Tree, images: jax.Array) -> jax.Array:
-    # The largest net by itself: no masks, and no branches to compile. Batch statistics, as the
-    # reference's teacher in train mode; no dropout key, so no dropout.
+def _loss(
+    config: Config, phase: PhaseData, taught: jax.Array, logits: jax.Array, labels: jax.Array,
+    targets: jax.Array,
+) -> jax.Array:  # fmt: skip
+    """A subnet's loss: from the labels, and from the teacher's logits where it is taught."""
+    unsmoothed = taught & (not config.distill.smooth_labels)
+    smoothing = jnp.where(unsmoothed, 0.0, config.train.label_smoothing)
+    by_labels = losses.smoothed_cross_entropy(logits, labels, smoothing)
+    by_teacher = losses.distillation(phase.loss, logits, targets, config.distill.temperature)
+    return jnp.where(taught, phase.distill * by_teacher + phase.labels * by_labels, by_labels)
+
+
+def _teacher_logits(
+    net: Network, phase: PhaseData, variables: Tree, teacher: Tree, images: jax.Array
+) -> jax.Array:
+    """What a phase's subnets learn from, `[batch, classes]`; zeros where no pass is needed for it.
+
+    The largest net by itself: no masks, and no branches to compile. Batch statistics, as the
+    reference's teacher in train mode; no dropout key, so no dropout.
+    """
+    if is_supernet(net):
+        teacher = jax.tree.map(lambda a, b: jnp.where(phase.in_place, b, a), teacher, variables)
     with jax.ensure_compile_time_eval():
         largest = build_subnet(net.space, net.space.largest()).clone(norm_axis=net.norm_axis)
-    logits, _ = largest.apply(teacher, images, train=True, mutable=["batch_stats"])
-    return logits
+
+    def logits(teacher: Tree, images: jax.Array) -> jax.Array:
+        return largest.apply(teacher, images, train=True, mutable=["batch_stats"])[0]
+
+    def nothing(_: Tree, images: jax.Array) -> jax.Array:
+        shape = (images.shape[0], net.space.num_classes)
+        return jnp.zeros_like(images, shape=shape, dtype=jnp.float32)
+
+    needed = (phase.distill > 0) & ~(phase.in_place & phase.sandwich)
+    return jax.lax.cond(needed, logits, nothing, jax.lax.stop_gradient(teacher), images)
 
 
 def _average(decay: float, phase: PhaseData, state: TrainState, params: Tree) -> Tree | None:

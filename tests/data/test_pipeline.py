@@ -2,9 +2,12 @@
 
 import contextlib
 import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from main_runs import REPOSITORY, SAFETY
 
 from ofa_jax.config import AugmentConfig, DataConfig
 from ofa_jax.data import pipeline
@@ -161,7 +164,7 @@ def test_a_corrupt_image_stops_the_run_and_is_named(damaged):
         take(damaged, with_fields(workers=2), 2)
 
 
-def test_corrupt_images_are_passed_over_and_counted(damaged, capfd):
+def test_corrupt_images_are_skipped_and_counted(damaged, capfd):
     config = with_fields(corrupt="skip", augment=PLAIN, threads=1)
     epoch = take(damaged, config, 2)
     labels = np.concatenate([b["label"] for b in epoch])
@@ -187,3 +190,26 @@ def test_wrong_data_is_named(digits):
     data = dataset(np.zeros((64, 8, 8, 3), np.uint8), np.full(64, 10))
     with pytest.raises(ValueError, match=r"toy\[\d+\]: label 10 is outside the 10 classes"):
         take(data, CONFIG, 1)
+
+
+RUN = """
+import multiprocessing, os, signal, threading
+from ofa_jax.data.pipeline import begin_worker
+
+def work():
+    begin_worker(0, 1)
+    os.kill(os.getpid(), signal.SIGINT)  # as a terminal sends it to all
+    print("works", flush=True)
+    threading.Event().wait()
+
+multiprocessing.get_context("fork").Process(target=work, daemon=True).start()
+threading.Event().wait()
+"""
+
+
+def test_a_worker_ends_with_its_run_and_not_by_ctrl_c():
+    command = [sys.executable, "-W", "ignore", "-c", RUN]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
+    assert run.stdout.readline() == "works\n"
+    run.kill()
+    assert run.communicate(timeout=SAFETY)[0] == ""  # nobody holds the other end any more

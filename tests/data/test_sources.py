@@ -6,12 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import stand_in
-from sklearn.datasets import load_sample_images
 
 from ofa_jax.config import DataConfig
 from ofa_jax.data import tfds_source
 from ofa_jax.data.decode import decode
-from ofa_jax.data.image_folder import image_folder
 from ofa_jax.data.sources import ArraySource, Collection, load_dataset, split_up
 
 TFDS = Path(__file__).parents[3] / "shared/data/tfds"
@@ -36,7 +34,7 @@ def numbered(count):
 
 
 def collection(**sizes):
-    return Collection("toy", ("a", "b"), (1, 1, 1), sizes, lambda split: numbered(sizes[split]))
+    return Collection("toy", ("a", "b"), (1, 1, 1), tuple(sizes), lambda s: numbered(sizes[s]))
 
 
 def test_digits_are_the_real_ones_in_disjoint_splits():
@@ -60,6 +58,10 @@ def test_digits_are_the_real_ones_in_disjoint_splits():
         ({"train": 20, "test": 5}, {}, (17, 3, 5)),
         ({"train": 20}, {}, (14, 3, 3)),
         ({"train": 20, "test": 5, "val": 4}, {"test_split": "val"}, (17, 3, 4)),
+        ({"train": 20, "test": 5, "valid": 4}, {}, (20, 4, 5)),
+        ({"train": 20, "test": 5}, {"test_split": "none"}, (14, 3, 3)),
+        ({"train": 20, "test": 5, "val": 4}, {"test_split": "none"}, (17, 4, 3)),
+        ({"train": 20, "test": 5, "val": 4}, {"held_out_split": "none"}, (17, 3, 5)),
         ({"train": 20, "test": 5, "x": 4}, {"held_out_split": "x"}, (20, 4, 5)),
         ({"test": 20}, {"train_split": "test"}, (14, 3, 3)),
     ],
@@ -67,9 +69,12 @@ def test_digits_are_the_real_ones_in_disjoint_splits():
 def test_splits_are_found_or_carved(sizes, fields, expected):
     dataset = split_up(collection(**sizes), DataConfig(held_out=3, **fields))
     assert (len(dataset.train), len(dataset.held_out), len(dataset.test)) == expected
-    carved = [part for part in ("train", "held_out") if len(dataset.split(part)) != sizes.get(part)]
+    parts = ("train", "held_out", "test")
+    carved = [part for part in parts if part == "train" or len(dataset.split(part)) == 3]
     seen = [int(e["image"][0, 0, 0]) for part in carved for e in examples(dataset.split(part))]
     assert len(set(seen)) == len(seen)
+    noted = "no test split" in str(dataset)
+    assert noted == (len(dataset.test) == 3)
     again = split_up(collection(**sizes), DataConfig(held_out=3, **fields))
     assert everything(again) == everything(dataset)
 
@@ -82,7 +87,11 @@ def test_splits_are_found_or_carved(sizes, fields, expected):
         ({"held_out_split": "val"}, "data.held_out_split='val': toy has train, test"),
         ({"train_split": "train[:3]"}, "only splits of tfds can be sliced"),
         ({"held_out": 20}, "data.held_out=20: expected 1 to 19 for toy, which has 20 training"),
-        ({"test_split": "empty"}, "data.test_split='empty' of toy has no images"),
+        (
+            {"test_split": "empty"},
+            "data.test_split='empty' of toy has no images; data.test_split='n",
+        ),
+        ({"train_split": "none"}, "data.train_split='none': toy has train, test, empty"),
     ],
 )
 def test_wrong_splits_are_named(fields, message):
@@ -133,7 +142,7 @@ def test_a_slice_of_a_split(prepared):
         ({"data_dir": "/nowhere"}, "data.data_dir='/nowhere': there is no such folder"),
         ({"name": "/nowhere"}, "data.name='/nowhere': there is no such folder"),
         ({"name": "stand_in:9.9.9"}, "cannot be loaded at version 9.9.9, only: 1.0.0"),
-        ({"image_key": "img"}, "data.image_key='img': stand_in/1.0.0 has box, id, image, label"),
+        ({"image_key": "img"}, "data.image_key='img': stand_in/1.0.0 in "),
         ({"image_key": "id"}, "data.image_key='id' of stand_in/1.0.0 holds no images"),
         ({"label_key": "id"}, "data.label_key='id' of stand_in/1.0.0 holds no classes"),
         ({"train_split": "tran"}, "data.train_split='tran': stand_in/1.0.0 has train, test"),
@@ -191,53 +200,3 @@ def test_real_datasets(name, shape, sizes):
             decode(dataset.train[index]["image"]), expected[original]["image"]
         )
         assert dataset.train[index]["label"] == expected[original]["label"]
-
-
-def write(path, image):
-    import cv2
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), image)
-
-
-@pytest.fixture
-def photos(tmp_path):
-    """Two photographs cut in pieces, as a folder with train and val."""
-    for label, photo in zip(("temple", "flower"), load_sample_images().images, strict=True):
-        for split, count in (("train", 8), ("val", 3)):
-            for i in range(count):
-                piece = photo[20 * i : 20 * i + 100, 30 * i : 30 * i + 120]
-                write(tmp_path / split / label / f"{i}.{('jpg', 'png')[i % 2]}", piece)
-    (tmp_path / "train/flower/notes.txt").write_text("no image")
-    return tmp_path
-
-
-def test_a_folder_of_images(photos):
-    dataset = load_dataset(DataConfig(name=str(photos), held_out=4))
-    assert dataset.class_names == ("flower", "temple")
-    assert (len(dataset.train), len(dataset.held_out), len(dataset.test)) == (12, 4, 6)
-    assert [e["label"] for e in examples(dataset.test)] == [0, 0, 0, 1, 1, 1]
-    assert decode(dataset.test[0]["image"]).shape == (100, 120, 3)
-    assert dataset.test.where(4) == f"{photos}/val/temple/1.png (image 4)"
-    flat = load_dataset(DataConfig(name=str(photos / "train"), held_out=2))
-    assert (len(flat.train), len(flat.held_out), len(flat.test)) == (12, 2, 2)
-    assert "images of various sizes" in str(flat)
-
-
-def test_a_folder_without_its_dot_is_told(photos, monkeypatch):
-    monkeypatch.chdir(photos.parent)
-    with pytest.raises(ValueError, match=rf"did you mean the folder ./{photos.name}"):
-        load_dataset(DataConfig(name=photos.name))
-    assert len(load_dataset(DataConfig(name=f"./{photos.name}", held_out=4)).train) == 12
-
-
-def test_wrong_folders_are_named(photos, tmp_path):
-    (photos / "train/empty").mkdir()
-    with pytest.raises(ValueError, match=r"train/empty is empty: expected .jpg .jpeg .png"):
-        image_folder(photos)
-    (photos / "train/empty").rmdir()
-    (photos / "val/tree").mkdir()
-    with pytest.raises(ValueError, match=r"val/tree: there is no such class in .*train"):
-        image_folder(photos)
-    with pytest.raises(ValueError, match=r"expected a folder of images for each class, found none"):
-        image_folder(photos / "val/tree")

@@ -138,3 +138,32 @@ def test_normalise():
     pixels = transforms.normalize_images(image, (0.2, 0.5, 0.5), (0.5, 0.5, 0.25))
     assert pixels.dtype == np.float32
     np.testing.assert_allclose(pixels[0, 0, 0], [0, -0.6, -1.2], atol=1e-6)
+
+
+def test_erasing_leaves_noise_in_one_box():
+    flat = np.full((60, 80, 3), 7, np.uint8)
+    rng, shares = np.random.default_rng(0), []
+    for _ in range(300):
+        erased = (transforms.erase(flat, rng) != 7).any(-1)
+        rows, columns = erased.any(1).nonzero()[0], erased.any(0).nonzero()[0]
+        height, width = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
+        shares.append(height * width / flat[..., 0].size)
+        assert erased.sum() > 0.9 * height * width
+    assert (flat == 7).all()
+    assert 0.015 < min(shares) < 0.05 < 0.28 < max(shares) < 0.35
+
+
+def test_variations_are_asked_for_by_the_config():
+    rng = np.random.default_rng(0)
+    plain = AugmentConfig(pad=0.0)
+    image = PHOTO[:64, :64]
+    assert np.array_equal(transforms.augment(image, 64, plain, rng), image)
+    for fields in ({"policy": "trivial"}, {"erase": 0.5}):
+        config = AugmentConfig(pad=0.0, **fields)
+        changed = [
+            not np.array_equal(transforms.augment(image, 64, config, rng), image)
+            for _ in range(400)
+        ]
+        # TrivialAugment leaves it where it draws no operation, or one without strength.
+        share = 0.5 if "erase" in fields else 1 - (1 + 11 / 31) / 14
+        assert np.mean(changed) == pytest.approx(share, abs=0.07)

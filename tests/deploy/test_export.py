@@ -11,7 +11,6 @@ import ofa_jax
 from ofa_jax.config import from_dict
 from ofa_jax.deploy import export as export_lib
 from ofa_jax.deploy import graph as graph_lib
-from ofa_jax.deploy import predict as predict_lib
 from ofa_jax.subnets.card import read_card, write_card
 from ofa_jax.subnets.save import preprocessing, write_subnet
 
@@ -62,8 +61,22 @@ def test_killed_while_a_file_is_replaced_the_subnet_stays_whole(subnet, tmp_path
         export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"], uint8=True, overwrite=True)
     assert read_card(subnet).exports == {}  # readable, and it claims nothing
     monkeypatch.undo()
-    export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"], uint8=True, overwrite=True)
+    export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"], uint8=True)  # what it left is ours
     assert read_card(subnet).exports["stablehlo"].input.startswith("uint8")
+    assert not list(subnet.glob(".*"))
+    again = read_card(subnet).files["model.stablehlo"]
+    export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"], uint8=True, overwrite=True)
+    assert read_card(subnet).files["model.stablehlo"] == again  # to the bit
+    assert b".py" not in (subnet / "model.stablehlo").read_bytes()  # nothing of this machine
+    with pytest.raises(ValueError, match=r"model\.stablehlo exists: --overwrite replaces it"):
+        export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"])
+
+
+def test_what_another_program_wrote_is_not_replaced(subnet, tmp_path):
+    (subnet / "model.stablehlo").write_text("another's")
+    with pytest.raises(ValueError, match=r"model\.stablehlo exists: --overwrite replaces it"):
+        export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"])
+    assert (subnet / "model.stablehlo").read_text() == "another's"
 
 
 def test_pixels_go_in_where_asked(subnet, tmp_path):
@@ -82,20 +95,19 @@ def test_pixels_go_in_where_asked(subnet, tmp_path):
 def test_what_is_not_installed_is_told(subnet, tmp_path, monkeypatch):
     found = importlib.util.find_spec
     hide = lambda name: None if name == "onnxruntime" else found(name)  # noqa: E731
-    monkeypatch.setattr(export_lib.importlib.util, "find_spec", hide)
+    monkeypatch.setattr("importlib.util.find_spec", hide)
     with pytest.raises(ValueError, match=r"needs onnxruntime: pip install 'ofa-jax\[deploy\]'"):
         export_lib.export(DIGITS, tmp_path, "mine", ["onnx"])
+
+
+def test_a_run_names_the_config_field_of_what_is_not_installed(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    needs = r"export.formats=stablehlo needs flatbuffers: pip install 'ofa-jax\[deploy\]'"
+    with pytest.raises(ValueError, match=needs):
+        export_lib.check_formats(["stablehlo"], "export.formats")
 
 
 def test_other_classes_are_refused(subnet, tmp_path):
     write_card(subnet, dataclasses.replace(read_card(subnet), classes=("cat", "dog")), [])
     with pytest.raises(ValueError, match="mine has other classes than digits"):
         export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"])
-
-
-def test_an_image_that_cannot_be_read_is_named(subnet, tmp_path):
-    (tmp_path / "a.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"a\.png cannot be read: truncated, damaged or of a"):
-        predict_lib.predict(subnet, str(tmp_path / "a.png"))
-    with pytest.raises(ValueError, match="expected image files, a directory or a pattern"):
-        predict_lib.predict(subnet, str(tmp_path / "*.jpg"))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conftest import MBV3, PROXYLESS, RESNET, slow
 from random_nets import (
     GOLDEN_SPACES,
     QUICKLY,
@@ -24,7 +25,7 @@ from ofa_jax import interop
 GOLDEN = Path(__file__).parents[1] / "golden" / "once_for_all.npz"
 
 
-@pytest.fixture(params=GOLDEN_SPACES, scope="module")
+@pytest.fixture(params=[GOLDEN_SPACES[0], *slow(*GOLDEN_SPACES[1:])], scope="module")
 def net(request):
     space = ofa_jax.get_space(request.param, num_classes=10, dropout=0.0)
     with np.load(GOLDEN) as file:
@@ -47,6 +48,8 @@ def test_logits_of_supernet_and_subnet_are_the_references(net):
             assert largest_difference(logits, expected) < 1e-5
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("net", [PROXYLESS], indirect=True)  # test_reference.py has others
 def test_calibration_is_the_references(net):
     space, supernet, variables, golden = net
     images, _ = golden_batch()
@@ -90,6 +93,8 @@ def test_a_specialised_nets_weights_become_a_subnet(net):
             interop.from_once_for_all(tensors, space, space.largest())
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("net", [MBV3, PROXYLESS, RESNET], indirect=True)
 def test_losses_and_gradients_are_the_references(net):
     space, supernet, variables, golden = net
     images, labels = golden_batch()
@@ -110,26 +115,39 @@ def test_losses_and_gradients_are_the_references(net):
         norms = np.asarray([np.linalg.norm(tensors[name]) for name in golden["names"]])
         expected = golden[f"norms/{index}"]
         np.testing.assert_array_equal(norms == 0, expected == 0)  # kernel matrices included
-        # Biases in front of another batch norm have no gradient but rounding: hence the floor.
-        # ReLU6 has two kinks, and where rounding tips a unit over one, gradients in front of it
-        # change: there the reference in float32 strays 0.9 % from itself in float64.
-        floor = 1e-4 * np.linalg.norm(expected)
-        rtol = 1e-2 if space.bn_eps == 1e-3 else 1e-3
-        np.testing.assert_allclose(norms, expected, rtol=rtol, atol=floor)
+        check_norms(space, norms, expected)
 
 
+def check_norms(space, norms, expected):
+    """Norms of gradients, as equal as roundings of another program or processor let them be.
+
+    Biases in front of another batch norm have no gradient but rounding: hence the floor. ReLU6 has
+    two kinks, and where rounding tips a unit over one, gradients in front of it change: there the
+    reference in float32 strays 0.9 % from itself in float64.
+    """
+    floor = 1e-4 * np.linalg.norm(expected)
+    rtol = 1e-2 if space.bn_eps == 1e-3 else 1e-3
+    np.testing.assert_allclose(norms, expected, rtol=rtol, atol=floor)
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (importlib.util.find_spec("torch") and importlib.util.find_spec("ofa")),
     reason="torch and ofa are not installed; tests/golden/make_golden.py says how",
 )
 def test_the_golden_file_is_what_the_reference_computes_today():
+    """Of a space of each family: a minute each."""
     from golden.make_golden import make
 
     with np.load(GOLDEN) as file:
-        made = make()
-        assert sorted(file.files) == sorted(made)
-        for name in file.files:
+        made = make((MBV3, RESNET))
+        names = [name for name in file.files if name.split("/")[0] in (MBV3, RESNET)]
+        assert sorted(names) == sorted(made)
+        for name in names:
             if made[name].dtype.kind == "U":
                 np.testing.assert_array_equal(file[name], made[name])
+            elif "/norms/" in name:
+                check_norms(ofa_jax.get_space(name.split("/")[0]), made[name], file[name])
             else:
-                assert largest_difference(made[name], file[name]) < 1e-5, name
+                tolerance = 1e-4 if "/calibrated/" in name else 1e-5
+                assert largest_difference(made[name], file[name]) < tolerance, name

@@ -1,6 +1,5 @@
 import json
 import pickle
-import subprocess
 import sys
 
 import numpy as np
@@ -22,20 +21,13 @@ def save(path, variables, space, arch=None, **more):
     torch.save({"state_dict": state_dict, "epoch": 120, **more} if more else state_dict, path)
 
 
-def test_a_pytorch_file_becomes_a_supernet(tiny, tmp_path):
+def test_a_pytorch_file_becomes_a_supernet(tiny, tmp_path, capsys):
     net, variables = random_variables(tiny)
     for name, more in (("plain.pth", {}), ("checkpoint.pth.tar", {"best_acc": 0.5})):
         save(tmp_path / name, variables, tiny, **more)
         out = tmp_path / f"{name}-out"
-        command = [sys.executable, "-m", "ofa_jax.interop", str(tmp_path / name)]
-        done = subprocess.run(
-            [*command, f"--space={TINY}", f"--out={out}"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        assert "supernet of ofa_tiny_d123_e346_k357, 10 classes" in done.stdout
+        assert main([str(tmp_path / name), f"--space={TINY}", f"--out={out}"]) == 0
+        assert "supernet of ofa_tiny_d123_e346_k357, 10 classes" in capsys.readouterr().out
         space, loaded, found = ofa_jax.load_supernet(out)
         assert (space.num_classes, loaded.space.name) == (10, net.space.name)
         assert identical(found, variables)
@@ -78,7 +70,7 @@ def test_what_is_not_plain_tensors_is_refused(tiny, tmp_path, capsys):
         ("pickle.pth", TINY, out, "pickle.pth is not a plain tensor file, refused: "),
         ("text.pth", TINY, out, "text.pth is not a plain tensor file, refused: "),
         ("list.pth", TINY, out, "list.pth holds no state dict"),
-        ("other.pth", TINY, out, "has no classifier bias"),
+        ("other.pth", TINY, out, "other.pth has no classifier bias"),
         ("none.pth", TINY, out, "none.pth: no such file"),
         ("good.pth", "ofa_x", out, "space 'ofa_x' is unknown"),
         ("good.pth", "ofa_resnet50", out, "missing tensors for ofa_resnet50: blocks.0.conv1.bn"),
@@ -97,4 +89,5 @@ def test_a_missing_torch_names_the_extra(tiny, tmp_path, capsys, monkeypatch):
     save(tmp_path / "good.pth", variables, tiny)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert main([str(tmp_path / "good.pth"), f"--space={TINY}", f"--out={tmp_path / 'o'}"]) == 2
-    assert "pip install 'ofa_jax[torch]'" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "good.pth, a PyTorch file, needs torch: pip install 'ofa-jax[torch]'" in error

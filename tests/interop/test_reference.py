@@ -53,6 +53,7 @@ def spread(space, variables):
     return variables
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [0, 1])
 @pytest.mark.parametrize("name", [MBV3, PROXYLESS, RESNET])
 def test_sorted_weights_are_the_references(reference, name, stage):
@@ -68,6 +69,7 @@ def test_sorted_weights_are_the_references(reference, name, stage):
     assert sum(not np.array_equal(ours[tensor], before[tensor]) for tensor in ours) > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [MBV3, RESNET])
 def test_calibrated_statistics_are_the_references(reference, name):
     """Every running mean and variance, of channels outside the arch too, for three archs."""
@@ -108,6 +110,7 @@ def settings(name, **replaced):
     return config_lib.from_dict({**sections, "curriculum": curriculum})
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Implicit dimension choice")
 @pytest.mark.parametrize(
     ("name", "replaced"),

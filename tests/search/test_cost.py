@@ -67,12 +67,10 @@ def test_one_arch_a_batch_jit_and_vmap_agree(space):
 
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="the reference's figures are not here")
 def test_published_subnets_have_the_published_costs():
-    checked = 0
-    for net in json.loads(PUBLISHED.read_text()):
-        if net["space"] in ofa_jax.list_spaces():
-            space = ofa_jax.get_space(net["space"])
-            arch = space.arch_from_dict(net)
-            assert ofa_jax.macs(space, arch, net["resolution"]) == net["macs"], net["id"]
-            assert ofa_jax.params(space, arch) == net["params"], net["id"]
-            checked += 1
-    assert checked == 34
+    nets = json.loads(PUBLISHED.read_text())
+    assert len(nets) >= 34
+    for net in nets:
+        space = ofa_jax.get_space(net["space"])
+        arch = space.arch_from_dict(net)
+        assert ofa_jax.macs(space, arch, net["resolution"]) == net["macs"], net["id"]
+        assert ofa_jax.params(space, arch) == net["params"], net["id"]

@@ -76,6 +76,7 @@ def test_another_space_or_resolution_is_refused():
         predictor(wide.largest(), 100)
 
 
+@pytest.mark.slow
 def test_evolution_reaches_what_the_reference_does():
     """Its own mean of two seeds at population 100 and 500 generations: 78.48, 81.62, 83.86 %."""
     space = ofa_jax.get_space(WIDE)

@@ -53,7 +53,8 @@ def test_channels_outside_the_arch_keep_their_statistics(tiny):
             assert (new[active] != old[field][active]).all()
 
 
-def test_supernet_and_subnet_calibrate_alike(space):
+def test_supernet_and_subnet_calibrate_alike(space_to_run):
+    space = space_to_run
     net, variables = random_variables(space)
     arch = space.sample(jax.random.key(3))
     batches = [random_images(space, 16, seed=s) for s in range(2)]

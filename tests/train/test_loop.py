@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 
 import jax
 import numpy as np
@@ -10,7 +11,6 @@ from ofa_jax.config import from_dict
 from ofa_jax.data.sources import load_dataset
 from ofa_jax.train import loop
 from ofa_jax.train.plan import plan
-from ofa_jax.train.preemption import StopRequests
 from ofa_jax.train.sort_width import sort_width
 from ofa_jax.train.step import init_state
 
@@ -31,7 +31,7 @@ def run(tmp_path):
     net, variables = random_variables(CONFIG.search_space(10))
     devices = mesh.data_mesh(1)
     legs = plan(CONFIG, len(dataset.train))
-    run = loop.Run(CONFIG, tmp_path, dataset, net, devices, legs, StopRequests())
+    run = loop.Run(CONFIG, tmp_path, dataset, net, devices, legs, None)
     state = init_state(CONFIG, devices, variables, legs[0].end)
     momentum = jax.tree.map(lambda a: a + 1 if a.ndim else a, state.opt_state)
     state = dataclasses.replace(state, opt_state=momentum)
@@ -90,16 +90,26 @@ def test_the_newest_whole_checkpoint_is_found(run, capsys):
     assert "checkpoint expand1/30 was not finished, and is left out" in capsys.readouterr().out
 
 
-def test_a_damaged_checkpoint_is_told_and_the_one_before_found(run, capsys):
-    run, state = run
-    directory = save(run, state, 25)
+def damage(directory):
+    """Turns one bit of the largest file."""
     victim = max((directory / "state").rglob("*"), key=lambda p: p.stat().st_size)
     data = bytearray(victim.read_bytes())
     data[len(data) // 2] ^= 1
     victim.write_bytes(data)
+    return victim
+
+
+def test_a_damaged_checkpoint_is_told_and_the_one_before_found(run, capsys):
+    run, state = run
+    directory = save(run, state, 25)
+    victim = damage(directory)
     assert loop.find_checkpoint(run.workdir, run.legs) == ((0, 19), [(1, 25)])
     told = capsys.readouterr().out
     assert f"{victim.name} is altered or truncated; the one before it is used" in told
-    checkpoint.remove_step(run.workdir, "full", 19)
+    loop.put_aside(run, [loop.Saved(1, 25)])
+    assert f"put aside in {run.workdir}/damaged/expand1-25" in capsys.readouterr().out
+    assert (run.workdir / "damaged/expand1-25" / victim.relative_to(directory)).exists()
+    damage(save(run, state, 25))  # its step is free again
+    shutil.rmtree(checkpoint.phase_directory(run.workdir, "full") / "19")
     with pytest.raises(ValueError, match=r"altered .*, and none before it is whole: remove"):
         loop.find_checkpoint(run.workdir, run.legs)

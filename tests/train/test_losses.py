@@ -83,3 +83,13 @@ def test_confident_nets_give_no_nan(name):
 def test_the_teacher_gets_no_gradient(name):
     gradient = jax.grad(losses.DISTILLATIONS[name], argnums=1)(logits(0), logits(1))
     np.testing.assert_array_equal(gradient, 0)
+
+
+@pytest.mark.parametrize(("number", "name"), [(0, "soft"), (1, "mse"), (2, "alpha")])
+def test_a_distillation_by_its_number_and_temperature(number, name):
+    """A higher temperature keeps the size of the gradient, and softens what is learnt."""
+    function = losses.DISTILLATIONS[name]
+    given = jnp.int32(number), logits(0), logits(1)
+    np.testing.assert_allclose(losses.distillation(*given), function(*given[1:]), rtol=1e-6)
+    expected = 9 * function(logits(0) / 3, logits(1) / 3)
+    np.testing.assert_allclose(losses.distillation(*given, 3.0), expected, rtol=1e-6)

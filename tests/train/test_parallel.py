@@ -203,6 +203,7 @@ def test_subnets_are_own_or_the_same():
         assert len({tuple(np.ravel(k)) for k in np.asarray(jax.random.key_data(keys))}) == 6
 
 
+@pytest.mark.slow
 def test_the_average_of_parameters_follows_its_formula(tmp_path):
     plain, averaged = setting(), setting(train=(("ema", 0.3),))
     state, expected = averaged.start(), averaged.variables["params"]

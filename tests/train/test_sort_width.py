@@ -13,7 +13,8 @@ from ofa_jax.train.sort_width import sort_outputs
 EXPAND1, EXPAND2 = Phase(expands=(4, 6)), Phase(expands=(3, 4, 6))
 
 
-def test_the_largest_net_computes_the_same(space):
+def test_the_largest_net_computes_the_same(space_to_run):
+    space = space_to_run
     net, variables = random_variables(space)
     before = jax.tree.map(np.array, variables)
     images = random_images(space, 4)

@@ -1,0 +1,276 @@
+"""Recipes for training a supernet, compared at equal subnet passes over several seeds.
+
+    python -m benchmarks.recipes --data-dir=FOLDER --workdir=runs/recipes --json=recipes.json \
+        --picture=recipes.png
+
+A subnet pass is a forward and backward of one subnet on one image; the forward of a teacher that
+does not train counts as a third. FOLDER holds CIFAR-10 as tfds prepares it; the config is
+configs/cifar10_16.py. Each run is `main.py --mode=train`, then the grid and 100 random subnets, the
+same for all, calibrated and measured. The JSON file keeps the rows: a run that it has is not run
+again, on another day or another machine. On two cores a run of 72 passes takes about 40 minutes.
+
+Rates are tuned with the same number of trials for every recipe, on held-out images and a seed of
+its own, before the runs that count:
+
+    python -m benchmarks.recipes --seeds=100 --rates=0.05,0.1,0.2 --split=held_out ...
+
+Written before the runs, on 2026-11-26. We expect, on means over seeds:
+  1. "oneshot" is ahead of "ps" on the smallest net by 1 point or more; against it would count if
+     "ps" were ahead in any column by more than 0.5;
+  2. "delayed" is within 0.5 of "oneshot" on the smallest and ahead on the largest at 72 passes;
+     against it would count to be 1 point behind on any column;
+  3. with four times the budget the distance between "ps" and the others halves, in every column;
+  4. "single_path" is ahead of all others in every column by 2 points or more at 18 passes, because
+     its steps are the most numerous, and by less at 72; against it would count to be behind in any
+     column. Known before: one trial of each with seed 100 on held-out images, 18 passes, rate 0.1
+     (smallest, mean, largest): "ps" 43.2, 46.6, 50.8; "oneshot" 49.8, 51.0, 54.7, and at the rate
+     0.2 49.7, 51.2, 53.4; "single_path" 54.1, 54.9, 57.1.
+A difference below two standard errors of the difference of the means is called none.
+"""
+
+import argparse
+import itertools
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks import harness
+from configs import cifar10_16
+from ofa_jax import checkpoint, compiled, mesh
+from ofa_jax.config import Config
+from ofa_jax.data.sources import load_dataset
+from ofa_jax.files import parse_json, read_object, read_text
+from ofa_jax.metrics import clock
+from ofa_jax.models import best_compute
+from ofa_jax.search.cost import macs
+from ofa_jax.search.evolution import Found
+from ofa_jax.search.front import hypervolume, undominated
+from ofa_jax.space import Arch
+from ofa_jax.subnets.calibrate import GROUP, calibrate_each, group
+from ofa_jax.subnets.evaluate import (
+    calibration_images,
+    evaluation_batches,
+    grid,
+    measure,
+    normalized,
+)
+from ofa_jax.train.plan import plan
+from ofa_jax.workdir import read_config
+
+REPOSITORY = Path(__file__).parents[1]
+COLUMNS = ("smallest", "middle", "mean", "largest", "area")
+KEY = ("recipe", "budget", "rate", "seed", "split")
+MIDDLE = {"ks": 5, "e": 4, "d": 2}
+Run = dict[str, Any]
+
+
+def train(args: argparse.Namespace, workdir: Path, name: str, overrides: Sequence[str]) -> float:
+    """Trains by the command that a user would run; the seconds its phases took."""
+    done = subprocess.run(
+        [
+            sys.executable, "main.py", "--mode=train", f"--config=configs/cifar10_16.py:{name}",
+            f"--workdir={workdir}", f"--config.data.data_dir={Path(args.data_dir).resolve()}",
+            *overrides,
+        ],
+        cwd=REPOSITORY,
+    )  # fmt: skip
+    if done.returncode:
+        sys.exit(f"error: {workdir} ended with exit code {done.returncode}; this command goes on")
+    rows = read_text(workdir / "metrics.jsonl").splitlines()
+    return float(sum(parse_json(row).get("seconds", 0.0) for row in rows))
+
+
+def measure_archs(
+    config: Config, workdir: Path, split: str, archs: Sequence[Arch]
+) -> tuple[list[int], list[float]]:
+    """MACs and top-1 of subnets of a run's supernet, each calibrated."""
+    dataset, devices = load_dataset(config.data), mesh.data_mesh()
+    space, net, variables = checkpoint.load_supernet(workdir / "supernet")
+    net = net.clone(compute=best_compute(config.train.compute, mesh.platform(devices)))
+    variables = mesh.replicate(devices, variables)
+    resolution = config.data.resolutions[0]
+    images = calibration_images(config, dataset, devices, resolution)
+    batches = list(evaluation_batches(config, dataset, devices, split, resolution))
+    top1: list[float] = []
+    for start in range(0, len(archs), GROUP):
+        own = group(archs[start : start + GROUP])
+        stats = calibrate_each(net, variables, own, normalized(images, config.data, devices))
+        figures = measure(net, variables["params"], stats, own, batches, config.data, devices)
+        top1 += [figure["top1"] for figure in figures]
+    return [int(macs(space, arch, resolution)) for arch in archs], top1
+
+
+def measure_run(config: Config, workdir: Path, split: str, archs: int) -> dict[str, Any]:
+    """Top-1 of the grid's subnets, of a middle one, and of random ones with their front's area."""
+    space = checkpoint.load_space(workdir / "supernet")
+    corners = {**grid(space), "middle": space.arch_from_dict(MIDDLE)}
+    keys = jax.random.split(jax.random.key(2026), archs)
+    measured = [*corners.values(), *(space.sample(key) for key in keys)]
+    costs, top1 = measure_archs(config, workdir, split, measured)
+    random = slice(len(corners), None)
+    found = [
+        Found(arch, config.data.resolutions[0], score, cost)
+        for arch, score, cost in zip(measured[random], top1[random], costs[random], strict=True)
+    ]
+    by_name = dict(zip(corners, top1, strict=False))
+    middle = by_name.pop("middle")
+    return {
+        "smallest": by_name["smallest"],
+        "middle": middle,
+        "mean": float(np.mean(list(by_name.values()))),
+        "largest": by_name["largest"],
+        "area": hypervolume(undominated(found), max(costs)),
+        "grid": by_name,
+        "random": list(zip(costs[random], top1[random], strict=True)),
+    }
+
+
+def measure_alone(config: Config, workdir: Path, split: str, name: str) -> dict[str, Any]:
+    """Top-1 of the one arch that a run trained by itself, in its column."""
+    space = checkpoint.load_space(workdir / "supernet")
+    own = {"smallest": space.smallest(), "middle": space.arch_from_dict(MIDDLE),
+           "largest": space.largest()}[name]  # fmt: skip
+    return {name: measure_archs(config, workdir, split, [own])[1][0]}
+
+
+def run_one(args: argparse.Namespace, name: str, passes: float, rate: float, seed: int) -> Run:
+    """Trains and measures one run."""
+    text = f"{name},{passes:g}"
+    workdir = Path(args.workdir) / f"{name}-{passes:g}-{f'lr{rate:g}-' if rate else ''}seed{seed}"
+    print(f"\n== {workdir.name}", flush=True)
+    base = cifar10_16.get_config(text).to_dict()
+    overrides = [f"--config.seed={seed}"]
+    if rate:
+        highest = max(phase["lr"] for phase in base["phases"].values())
+        for phase, fields in base["phases"].items():
+            lr = fields["lr"] * rate / highest
+            overrides.append(f"--config.phases.{phase}.lr={lr}")
+    seconds = train(args, workdir, text, overrides)
+    config = read_config(workdir / "config.json")
+    images = len(load_dataset(config.data).train)
+    measured = (
+        measure_alone(config, workdir, args.split, name.removeprefix("alone_"))
+        if name.startswith("alone_")
+        else measure_run(config, workdir, args.split, args.archs)
+    )
+    return {
+        "recipe": name, "budget": passes, "rate": rate or None, "seed": seed, "split": args.split,
+        "seconds": seconds, "commit": commit(),
+        "passes": sum(leg.units for leg in plan(config, images))
+        / (images // config.data.batch_size),
+        **measured,
+    }  # fmt: skip
+
+
+def summary(rows: Sequence[Run]) -> list[dict[str, Any]]:
+    """A line for each recipe and budget: mean and standard deviation of each column."""
+    kinds = list(dict.fromkeys((row["budget"], row["recipe"], row["rate"]) for row in rows))
+    lines = []
+    for budget, recipe, rate in kinds:
+        own = [r for r in rows if (r["budget"], r["recipe"], r["rate"]) == (budget, recipe, rate)]
+        line = {"recipe": recipe, "budget": budget, "rate": rate, "seeds": len(own)}
+        for column in (*COLUMNS, "seconds", "passes"):
+            values = [row.get(column, math.nan) for row in own]
+            spread = float(np.std(values, ddof=1)) if len(own) > 1 else math.nan
+            line[column] = (float(np.mean(values)), spread)
+        lines.append(line)
+    return lines
+
+
+def table(rows: Sequence[Run]) -> str:
+    """The summary as Markdown."""
+    head = (
+        "| recipe | rate | seeds | passes | smallest | middle | mean of 8 | largest | area | time |"
+    )
+    lines = [head, "|---|" + "---:|" * 9]
+    for line in summary(rows):
+        cells = [_percent(*line[column]) for column in COLUMNS]
+        lines.append(
+            f"| {line['recipe']} | {line['rate'] or ''} | {line['seeds']}"
+            f" | {line['passes'][0]:.0f} | {' | '.join(cells)} | {clock(line['seconds'][0])} |"
+        )
+    return "\n".join(lines)
+
+
+def _percent(mean: float, spread: float) -> str:
+    if math.isnan(mean):
+        return ""
+    return f"{mean:.2%}" + ("" if math.isnan(spread) else f" ± {100 * spread:.2f}")
+
+
+def draw(path: str, rows: Sequence[Run]) -> None:
+    """Accuracy against MACs: the random subnets of all seeds, and the mean of the grid's ends."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    budgets = sorted({row["budget"] for row in rows})
+    figure = Figure(figsize=(6 * len(budgets), 4.5), layout="constrained")
+    for axes, budget in zip(figure.subplots(1, len(budgets), squeeze=False)[0], budgets,
+                            strict=True):  # fmt: skip
+        own = [row for row in rows if row["budget"] == budget and "random" in row]
+        for number, recipe in enumerate(dict.fromkeys(row["recipe"] for row in own)):
+            points = np.mean([row["random"] for row in own if row["recipe"] == recipe], axis=0)
+            axes.scatter(points[:, 0] / 1e6, points[:, 1], s=9, c=f"C{number}", label=recipe)
+        axes.set_title(f"{budget:g} subnet passes over the images")
+        axes.set_xlabel("million MACs")
+        axes.set_ylabel("top-1")
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    FigureCanvasAgg(figure).print_png(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)  # noqa: E501  # fmt: skip
+    parser.add_argument("--data-dir", required=True)
+    parser.add_argument("--workdir", default="runs/recipes")
+    parser.add_argument("--recipes", default="ps,oneshot,delayed,single_path")
+    parser.add_argument("--passes", default="72")
+    parser.add_argument("--rates", default="0", help="highest learning rates; 0 is the config's")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--split", default="test", choices=("test", "held_out"))
+    parser.add_argument("--archs", type=int, default=100)
+    parser.add_argument("--json", default="")
+    parser.add_argument("--picture", default="")
+    args = parser.parse_args()
+    compiled.keep()
+    rows: list[Run] = []
+    if args.json and Path(args.json).is_file():
+        rows = read_object(Path(args.json), "rows")["rows"]
+    known = {tuple(row[key] for key in KEY) for row in rows}
+    for passes, seed, recipe, rate in itertools.product(
+        *(getattr(args, field).split(",") for field in ("passes", "seeds", "recipes", "rates"))
+    ):
+        if (recipe, float(passes), float(rate) or None, int(seed), args.split) in known:
+            continue
+        rows.append(run_one(args, recipe, float(passes), float(rate), int(seed)))
+        print("\n" + table(rows), flush=True)
+        finish(args.json, rows)  # a stop loses one run
+    print("\n" + table(rows))
+    if args.picture:
+        draw(args.picture, rows)
+
+
+def commit() -> str:
+    """The repository's commit."""
+    told = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, text=True,
+        encoding="utf-8", capture_output=True,
+    )  # fmt: skip
+    return told.stdout.strip()
+
+
+def finish(path: str, rows: list[Run]) -> None:
+    """Writes the rows with where they come from."""
+    harness.finish(path, {"command": sys.argv[1:], "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

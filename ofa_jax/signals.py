@@ -1,0 +1,40 @@
+"""SIGTERM, a lost terminal and Ctrl-C: one line and an exit code, whatever the run is doing."""
+
+import os
+import signal
+from typing import NoReturn
+
+from ofa_jax import processes
+
+# Exit codes: sysexits' "try again", and the shell's for Ctrl-C.
+PREEMPTED, INTERRUPTED = 75, 130
+STOPS = (signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal, or the connection to it, is lost
+
+_ending = False
+
+
+def handle() -> None:
+    """Has these signals end the process with one line and a documented exit code.
+
+    Nothing is lost by that: a run may be killed at any moment. Training takes the `STOPS` over
+    while it steps, to save first (`train.preemption`); of several processes JAX takes SIGTERM, to
+    tell all. A second signal waits for nothing. What is ignored stays so, as under `nohup`.
+    """
+    for number in (*STOPS, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end)
+
+
+def all_done() -> None:
+    """From here on, a signal has nothing to tell and waits for nothing."""
+    global _ending
+    _ending = True
+
+
+def _end(number: int, _: object) -> NoReturn:
+    code = INTERRUPTED if number == signal.SIGINT else PREEMPTED
+    if _ending:
+        os._exit(code)
+    all_done()
+    what = "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
+    processes.end(f"{what}: the same command goes on", code)
