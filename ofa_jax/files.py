@@ -7,6 +7,7 @@ the file and the place, in one short line.
 import contextlib
 import io
 import json
+import re
 import reprlib
 import stat
 import zipfile
@@ -17,6 +18,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 LARGEST = 256 * 2**20  # bytes: nothing that is read here comes near
+COLOURS = re.compile(r"\x1b\[[0-9;:?]*[ -/]*[@-~]")  # what other programs put into their words
 LONGEST = 200  # characters of another program's words
 TEMPORARY = ".tmp."  # begins the name of a file that is being written
 LINE = 300  # characters of an error
@@ -153,8 +155,8 @@ def _check_unpacked(data: io.BytesIO) -> None:
 
 
 def short(error: BaseException | str, longest: int = LONGEST) -> str:
-    """Words on one line, without control characters, cut where they are long."""
-    words = " ".join(str(error).split()) or type(error).__name__
+    """Words on one line, without control characters and colours, cut where they are long."""
+    words = " ".join(COLOURS.sub("", str(error)).split()) or type(error).__name__
     words = "".join(c if c.isprintable() else "\ufffd" for c in words[: longest + 1])
     return words if len(words) <= longest else f"{words[: longest - 1]}…"
 

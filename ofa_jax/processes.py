@@ -62,7 +62,7 @@ def connect(coordinator: str = "", count: int = 0, index: int = -1, timeout: int
         )
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"the processes of this run did not meet: {reason}") from error
+        raise ValueError(f"the processes of this run did not meet: {reason}{_hint()}") from error
     finally:
         late.cancel()
 
@@ -78,10 +78,23 @@ def _give_up(coordinator: str, timeout: int) -> None:
     os._exit(LOST)
 
 
+def _launched() -> str:
+    """The variable by which `srun` or `mpirun` says that it started several processes, if any."""
+    for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"):
+        if os.environ.get(name, "1") not in ("", "0", "1"):
+            return name
+    return ""
+
+
+def _hint() -> str:
+    """How to run alone, where a variable that was left over says otherwise."""
+    name = _launched()
+    return f"; --processes=1 runs alone, whatever {name}={os.environ[name]} says" if name else ""
+
+
 def _in_cluster() -> bool:
     """Whether the environment says that this is one of several processes, or a TPU VM."""
-    launched = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
-    if any(int(os.environ.get(name, "1")) > 1 for name in launched):
+    if _launched():
         return True
     hosts = os.environ.get("TPU_WORKER_HOSTNAMES")
     if hosts is not None:

@@ -12,7 +12,10 @@ import jax
 
 from ofa_jax import processes
 from ofa_jax.config import Config, from_dict, to_dict
+from ofa_jax.contents import PLACES, contents, same_place
+from ofa_jax.data.sources import Dataset
 from ofa_jax.files import LONGEST, naming, read_object, short, shown, write_json
+from ofa_jax.plain import build
 
 # Where data lies and how fast it comes: the processes of a run may each have their own way.
 OWN = ("data.data_dir", "data.prefetch", "data.threads", "data.workers")
@@ -38,13 +41,50 @@ FREE = (
 def check(workdir: Path, config: Config) -> None:
     """Raises `ValueError`, naming the fields, if `workdir` belongs to another config.
 
-    The fields in `FREE` may differ.
+    The fields in `FREE` may differ, and the paths in `PLACES` where what they name is the same.
     """
     path = workdir / "config.json"
     if path.exists():
-        different = _differences(_plain(config), _plain(read_config(path)))
+        different = _differences(_flat(_plain(config)), _flat(_plain(read_config(path))))
+        if different.keys() & {*PLACES}:
+            different = _other_contents(workdir, config, different)
         if different:
-            raise ValueError(f"{workdir} belongs to another config: {'; '.join(different[:3])}")
+            told = "; ".join(list(different.values())[:3])
+            raise ValueError(f"{workdir} belongs to another config: {told}")
+
+
+def _other_contents(workdir: Path, config: Config, different: dict[str, str]) -> dict[str, str]:
+    """The differences but for those of paths that name what the run began with."""
+    stored = _stored_contents(workdir)
+    with contextlib.suppress(ValueError):  # nothing to compare with
+        ours = contents(config) if stored else {}
+        same = {place for place in PLACES if ours.get(place) and ours[place] == stored[place]}
+        return {key: told for key, told in different.items() if key not in same}
+    return different
+
+
+def _stored_contents(workdir: Path) -> dict[str, str]:
+    path = workdir / "contents.json"
+    if not path.is_file():  # a run of an older version, or one that has not begun
+        return {}
+    with naming(path):
+        return build(dict[str, str], read_object(path))
+
+
+def check_contents(workdir: Path, config: Config, dataset: Dataset) -> None:
+    """Writes what the run's data and `init` are where it begins, or compares the data with it.
+
+    Raises:
+      ValueError: the data are not those that the run began with.
+    """
+    stored = _stored_contents(workdir)
+    if not stored:
+        write_json(workdir / "contents.json", contents(config, dataset))
+    elif stored.get("data.name") != dataset.digest():
+        raise ValueError(
+            f"{workdir} was begun with other images, or other classes, than"
+            f" data.name={shown(config.data.name)} has now ({dataset})"
+        )
 
 
 def check_processes(workdir: Path, config: Config) -> None:
@@ -80,27 +120,31 @@ def locked(workdir: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def claim(workdir: Path, config: Config) -> Iterator[None]:
+def claim(workdir: Path, config: Config, dataset: Dataset) -> Iterator[None]:
     """Makes `workdir`, writes its `config.json` and keeps other runs out, as `locked`, until left.
 
     Raises:
-      ValueError: it belongs to another config, is in use, cannot be written or is not shared.
+      ValueError: it belongs to another config or to other data, is in use, cannot be written or is
+        not shared.
     """
     with contextlib.ExitStack() as held:
         with processes.together():
             check(workdir, config)
             if processes.is_first():
-                _write_config(workdir, config, held)
+                _write_config(workdir, config, dataset, held)
         with processes.together():
             if not (workdir / "config.json").is_file():
                 raise ValueError(f"workdir {workdir} is not the first process's: it must be shared")
         yield
 
 
-def _write_config(workdir: Path, config: Config, held: contextlib.ExitStack) -> None:
+def _write_config(
+    workdir: Path, config: Config, dataset: Dataset, held: contextlib.ExitStack
+) -> None:
     with _written(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
         _lock(workdir, held)
+        check_contents(workdir, config, dataset)
         write_json(workdir / "config.json", _plain(config))
 
 
@@ -156,13 +200,15 @@ def _plain(config: Config) -> dict[str, Any]:
     return json.loads(json.dumps(to_dict(config)))  # tuples become lists, as in the file
 
 
-def _differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
-    ours, theirs = _flat(ours), _flat(theirs)
-    return [
-        f"{key} is {shown(theirs.get(key))} there, {shown(ours.get(key))} here"
+def _differences(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, str]:
+    """The fields that differ and may not, with both values, for people."""
+    return {
+        key: f"{key} is {shown(theirs.get(key))} there, {shown(ours.get(key))} here"
         for key in sorted({*ours, *theirs})
-        if ours.get(key) != theirs.get(key) and not _free(key)
-    ]
+        if ours.get(key) != theirs.get(key)
+        and not _free(key)
+        and not (key in PLACES and same_place(ours.get(key), theirs.get(key)))
+    }
 
 
 def _free(key: str) -> bool:

@@ -8,7 +8,7 @@ from cards import CARD
 from random_nets import identical, largest_difference, random_images, random_variables
 
 import ofa_jax
-from ofa_jax import checkpoint
+from ofa_jax import checkpoint, processes
 from ofa_jax.spaces import space_to_dict
 from ofa_jax.subnets.save import write_subnet
 
@@ -72,6 +72,7 @@ def test_what_is_not_a_network_is_named(tiny, tmp_path):
     with pytest.raises(ValueError, match="empty cannot be read"):
         ofa_jax.load_supernet(tmp_path / "empty")
     _, variables = random_variables(tiny)
+    (tmp_path / "subnet").mkdir()
     save_supernet(tmp_path / "subnet" / "orbax", tiny, variables)
     with pytest.raises(ValueError, match="holds no subnet"):
         ofa_jax.load_subnet(tmp_path / "subnet")
@@ -144,7 +145,7 @@ def test_a_process_lost_during_a_save_is_not_the_storages_fault(tmp_path, monkey
     with checkpoint.open_phase(tmp_path, "full", 1) as manager:
         with alone:
             checkpoint._written(manager, lost)
-        monkeypatch.setattr(checkpoint, "several", lambda: True)
+        monkeypatch.setattr(processes, "several", lambda: True)
         with gone:
             checkpoint._written(manager, lost)
 

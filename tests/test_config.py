@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import shutil
 
 import pytest
 
@@ -17,7 +18,8 @@ from configs import (
     smoke,
 )
 from ofa_jax import workdir
-from ofa_jax.config import defaults, from_dict, to_dict
+from ofa_jax.config import DataConfig, defaults, from_dict, to_dict
+from ofa_jax.data.sources import load_dataset
 from ofa_jax.train.plan import plan
 
 PHASES = {"full": {"kernels": (7,), "expands": (6,), "depths": (3,), "distill": 0.0}}
@@ -139,9 +141,14 @@ def test_wrong_fields_are_named(data, message):
         from_dict({"phases": PHASES, "curriculum": ("full",), **data})
 
 
-def test_a_workdir_belongs_to_one_config(tmp_path):
+@pytest.fixture(scope="module")
+def dataset():
+    return load_dataset(DataConfig())
+
+
+def test_a_workdir_belongs_to_one_config(tmp_path, dataset):
     make = lambda **data: from_dict({"phases": PHASES, "curriculum": ("full",), **data})  # noqa: E731
-    with workdir.claim(tmp_path / "run", make()):
+    with workdir.claim(tmp_path / "run", make(), dataset):
         pass
     workdir.check(tmp_path / "run", make())
     assert workdir.stored_config(tmp_path / "run") == make()
@@ -150,7 +157,7 @@ def test_a_workdir_belongs_to_one_config(tmp_path):
     message = r"another config: data.batch_size is 64 there, 32 here; seed is 0 there, 3 here"
     with pytest.raises(ValueError, match=message):
         workdir.check(tmp_path / "run", other)
-    with pytest.raises(ValueError, match=message), workdir.claim(tmp_path / "run", other):
+    with pytest.raises(ValueError, match=message), workdir.claim(tmp_path / "run", other, dataset):
         pass
     assert (tmp_path / "run/config.json").read_bytes() == before
     with pytest.raises(ValueError, match="does not exist: give --config"):
@@ -158,14 +165,14 @@ def test_a_workdir_belongs_to_one_config(tmp_path):
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(ValueError, match="cannot be written"),
-        workdir.claim(tmp_path / "file", make()),
+        workdir.claim(tmp_path / "file", make(), dataset),
     ):
         pass
 
 
-def test_a_run_goes_on_with_other_devices_and_after_an_upgrade(tmp_path):
+def test_a_run_goes_on_with_other_devices_and_after_an_upgrade(tmp_path, dataset):
     config = {"phases": PHASES, "curriculum": ("full",)}
-    with workdir.claim(tmp_path, from_dict(config)):
+    with workdir.claim(tmp_path, from_dict(config), dataset):
         pass
     path = tmp_path / "config.json"
     stored = json.loads(path.read_text())
@@ -177,15 +184,54 @@ def test_a_run_goes_on_with_other_devices_and_after_an_upgrade(tmp_path):
         workdir.check(tmp_path, from_dict({**config, "parallel": {"subnets": "same"}}))
 
 
-def test_a_workdir_is_one_processes_at_a_time(tmp_path, monkeypatch):
+def test_a_run_belongs_to_its_images_wherever_they_lie(tmp_path, monkeypatch):
+    """A folder may be moved, or called by another path; what it holds may not change."""
+    run, photos = tmp_path / "run", tmp_path / "photos"
+    for name in ("cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png"):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        (photos / name).write_bytes(b"")
+
+    def make(path, **more):
+        data = {"name": str(path), "held_out": 1}
+        return from_dict({"phases": PHASES, "curriculum": ("full",), "data": data, **more})
+
+    def begin(path):
+        config = make(path)
+        with workdir.claim(run, config, load_dataset(config.data)):
+            pass
+
+    begin(photos)
+    monkeypatch.chdir(tmp_path)
+    for same in ("./photos", f"{photos}/", f"{tmp_path}/x/../photos"):
+        workdir.check(run, make(same))
+    elsewhere = shutil.copytree(photos, tmp_path / "elsewhere")
+    workdir.check(run, make(elsewhere))
+    with pytest.raises(ValueError, match="another config: data.name is .*photos' there"):
+        workdir.check(run, make(tmp_path / "none"))
+    with pytest.raises(ValueError, match="another config: seed is 0 there, 1 here$"):
+        workdir.check(run, make(elsewhere, seed=1))
+    begin(elsewhere)
+    assert workdir.stored_config(run) == make(elsewhere)
+    (elsewhere / "dog/3.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"run was begun with other images.*elsewhere'"):
+        begin(elsewhere)
+    with pytest.raises(ValueError, match="another config: data.name is .*elsewhere' there"):
+        workdir.check(run, make(shutil.copytree(elsewhere, tmp_path / "third")))
+    begin(photos)
+    (run / "contents.json").unlink()  # as a version wrote it that did not know the file
+    with pytest.raises(ValueError, match="another config: data.name is .*photos' there"):
+        workdir.check(run, make(elsewhere))
+
+
+def test_a_workdir_is_one_processes_at_a_time(tmp_path, monkeypatch, dataset):
     config = from_dict({"phases": PHASES, "curriculum": ("full",)})
     message = rf"run is in use by another run, process {os.getpid()}"
     run = tmp_path / "run"
-    with workdir.claim(run, config):
-        with workdir.claim(run, config), workdir.locked(run):  # parts of one command
+    with workdir.claim(run, config, dataset):
+        with workdir.claim(run, config, dataset), workdir.locked(run):  # parts of one command
             pass
         monkeypatch.setattr(workdir, "_locked", set())  # as another process has it
-        for again in (workdir.claim(run, config), workdir.locked(run)):
+        for again in (workdir.claim(run, config, dataset), workdir.locked(run)):
             with pytest.raises(ValueError, match=message), again:
                 pass
     with workdir.locked(run):  # free again

@@ -390,7 +390,7 @@ BAD_COMMANDS = [
     ((SMOKE, "--processes=2"), "--process=I go together"),
     ((), "does not exist: give --config"),
     ((SMOKE, "--config.seed=-1"), "seed=-1: expected 0 to 2147483647"),
-    ((SMOKE, "--config.data.std=(0.2,0.0,0.2)"), "data.std=(0.2, 0.0, 0.2): expected numbers ab"),
+    ((SMOKE, "--config.data.std=(0.2,0.0,0.2)"), "data.std=(0.2, 0.0, 0.2): expected numbers fr"),
     ((SMOKE, "--config.train.momentum=nan"), "train.momentum=nan: expected a finite number"),
     ((SMOKE, "--config.data.name=gs://bucket/x"), "data.name='gs://bucket/x': expected a local"),
     # What only a later part of the job needs is looked at before the first part begins.
@@ -448,7 +448,10 @@ def test_a_name_is_no_way_out_of_the_run(smoke):
 
 
 BAD_ARCHS = [
-    ("medium", "--arch='medium': expected 'largest', 'smallest', a JSON object or a file"),
+    (
+        "medium",
+        "--arch='medium': expected 'largest', 'smallest', 'published:NAME', a JSON object or a",
+    ),
     ('{"ks": 3, "e": 6}', "arch lacks ['d']"),
     ('{"ks": 3, "e": 5, "d": 1}', "arch['e'][0]=5: "),
     ('{"ks": 3', "is not JSON"),

@@ -176,6 +176,20 @@ def test_one_process_needs_no_others(monkeypatch):
     assert jax.process_count() == 1
 
 
+def test_a_variable_left_over_is_named(monkeypatch):
+    def initialize(*_, **__):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    message = r"--processes=1 runs alone, whatever SLURM_STEP_NUM_TASKS=2 says"
+    with pytest.raises(ValueError, match=message):
+        processes.connect()
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "two")
+    with pytest.raises(ValueError, match="SLURM_STEP_NUM_TASKS=two"):
+        processes.connect()
+
+
 SLURM = """
 from ofa_jax import processes
 processes.connect(timeout=3600)

@@ -53,6 +53,9 @@ class FolderSource:
     def where(self, index: int, /) -> str:
         return f"{printable(self.root / self.files[index])} (image {index})"
 
+    def identity(self) -> str:
+        return "\n".join(map(printable, self.files))
+
 
 def image_folder(root: Path, train_split: str = "train") -> Collection:
     """`root/class/*`, or `root/train/class/*` with `root/val` (validation, test) beside it.

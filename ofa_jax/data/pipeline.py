@@ -54,15 +54,21 @@ def calibration_batches(
     dataset: Dataset,
     config: DataConfig,
     resolution: int,
-    count: int,
+    images: int,
     batch_size: int,
+    devices: int = 1,
     shard: tuple[int, int] = (0, 1),
 ) -> list[np.ndarray]:
-    """`count` batches of images for calibration: training augmentation, always the same ones.
+    """Training images for calibration, augmented as in training, always the same ones.
 
-    Gives this process's part of each, `[batch_size / processes, resolution, resolution, 3]`.
+    At most `images` of them, or as many as there are, in equal batches of at most `batch_size` that
+    divide by the devices. Gives this process's part of each batch,
+    `[size / processes, resolution, resolution, 3]`.
     """
-    batches = _training(dataset, config, 0, batch_size, (resolution,), shard)
+    images = min(images, len(dataset.train))
+    count = -(-images // batch_size)
+    size = max(images // count // devices, 1) * devices
+    batches = _training(dataset, config, 0, size, (resolution,), shard)
     with contextlib.closing(_iterate(batches[:count], config)) as iterator:
         return [np.array(batch["image"]) for batch in iterator]
 

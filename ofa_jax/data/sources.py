@@ -1,6 +1,8 @@
 """Where images come from: sources, and the splits of a dataset made of them."""
 
 import dataclasses
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -28,6 +30,10 @@ class Source(Protocol):
         """Index and file of an example, for people."""
         ...
 
+    def identity(self) -> str:
+        """What tells these examples from others, wherever they lie."""
+        ...
+
 
 class ArraySource:
     """Images `[n, height, width, channels]` uint8 and labels `[n]` in memory."""
@@ -44,6 +50,9 @@ class ArraySource:
     def where(self, index: int, /) -> str:
         return f"{self.name}[{index}]"
 
+    def identity(self) -> str:
+        return _sha256(self.images.tobytes() + self.labels.tobytes())
+
 
 class Subset:
     """Some examples of a source, by their indices."""
@@ -59,6 +68,9 @@ class Subset:
 
     def where(self, index: int, /) -> str:
         return self.source.where(int(self.indices[index]))
+
+    def identity(self) -> str:
+        return _sha256(self.source.identity().encode() + self.indices.astype(np.int64).tobytes())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +107,14 @@ class Dataset:
     def split(self, name: str) -> Source:
         """One of "train", "held_out" and "test"."""
         return {"train": self.train, "held_out": self.held_out, "test": self.test}[name]
+
+    def digest(self) -> str:
+        """A digest of the examples of all splits and of the classes' names.
+
+        Files are known by their names within the folder: ImageNet's are 150 GB.
+        """
+        splits = [split.identity() for split in (self.train, self.held_out, self.test)]
+        return _sha256(json.dumps([self.class_names, *splits]).encode())
 
     def __str__(self) -> str:
         height, width, channels = self.image_shape
@@ -173,6 +193,10 @@ def split_up(found: Collection, config: DataConfig) -> Dataset:
         image_shape=found.image_shape,
         notes=_notes(found, (config.train_split, held_out_split, test_split)),
     )
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _notes(found: Collection, opened: tuple[str, str, str]) -> tuple[str, ...]:

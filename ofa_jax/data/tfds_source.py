@@ -22,6 +22,7 @@ class TfdsSource:
 
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str, config: DataConfig):
         self.name, self.split = builder.info.full_name, split
+        self.size = builder.info.splits[split].num_bytes
         self.image_key, self.label_key = config.image_key, config.label_key
         feature = builder.info.features[config.image_key]
         encoded = isinstance(feature, tfds.features.Image)
@@ -47,6 +48,9 @@ class TfdsSource:
                 return f"{self.name} {self.split}[{index}] (in {file})"
             left -= count
         return f"{self.name} {self.split}[{index}]"
+
+    def identity(self) -> str:
+        return f"{self.name} {self.split} {self.size} {self.files}"
 
 
 def by_name(config: DataConfig) -> Collection:

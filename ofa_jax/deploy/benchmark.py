@@ -42,8 +42,8 @@ def benchmark(directory: Path, batch: int = 32, repeats: int = REPEATS) -> None:
     for size in sorted({1, batch}):
         calls |= _calls(directory, card, size)
     rows = _timed(calls, repeats)
+    print(_table(rows))  # first: the directory may be one that nobody can write
     write_card(directory, dataclasses.replace(card, latency=rows, machine=machine()), [])
-    print(_table(rows))
 
 
 def _calls(directory: Path, card: Card, batch: int) -> dict[Case, Call]:

@@ -168,11 +168,11 @@ class Images:
 
     def calibrating(self) -> list[np.ndarray]:
         """Training images in batches, for the ranges of int8 values."""
-        size = self._config.evaluate.calibration_batch_size
-        count = min(self._config.evaluate.calibration_images, len(self._dataset.train)) // size
+        settings = self._config.evaluate
         batches = pipeline.calibration_batches(
-            self._dataset, self._config.data, self._resolution, max(count, 1), size
-        )
+            self._dataset, self._config.data, self._resolution,
+            settings.calibration_images, settings.calibration_batch_size,
+        )  # fmt: skip
         return [self._as_input(images) for images in batches]
 
     def _tested(self) -> Iterable[Any]:

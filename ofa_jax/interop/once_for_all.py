@@ -194,10 +194,15 @@ def _numpy(value: Any, name: str) -> np.ndarray:
     """The tensor as float32; `ValueError`, by its name, where that is not what it holds."""
     try:
         if hasattr(value, "detach"):  # a PyTorch tensor, perhaps on a device or with a gradient
-            value = value.detach().cpu().to_dense().float()
-        array = np.asarray(value, np.float32)
+            value = value.detach().cpu().to_dense()
+            value = value if value.is_complex() else value.float()  # NumPy has no bfloat16
+        array = np.asarray(value)
+        if not any(jnp.issubdtype(array.dtype, t) for t in (np.floating, np.integer, np.bool_)):
+            raise TypeError(f"of type {array.dtype}")
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32)
     except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
-        raise ValueError(f"{name} holds no numbers: {short(error)}") from error
+        raise ValueError(f"{name} holds no real numbers: {short(error)}") from error
     if not np.isfinite(array).all():
         raise ValueError(f"{name} holds what is no finite number")
     return array

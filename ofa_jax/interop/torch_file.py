@@ -51,7 +51,7 @@ def read_state_dict(path: Path) -> dict[str, Any]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip, EOF and torch's own errors: all mean the same here
-        reason = short(str(error).strip().split("\n")[0] or repr(error), 120)
+        reason = short(str(error).strip().split("\n")[0].split(". ")[0] or repr(error), 120)
         raise ValueError(
             f"{path} is not a plain tensor file, refused: {reason};"
             " torch.save(net.state_dict(), …) writes one"

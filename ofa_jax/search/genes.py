@@ -89,7 +89,7 @@ class Genome:
     def neighbours(self) -> tuple[np.ndarray, np.ndarray]:
         """`[n]` genes and `[n]` values: every single choice, to be set in a vector."""
         pairs = [(g, value) for g, options in enumerate(self.options) for value in options]
-        where, values = np.asarray(pairs).T
+        where, values = np.asarray(pairs, np.int32).T
         return where, values
 
 

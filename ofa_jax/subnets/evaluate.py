@@ -176,15 +176,11 @@ def corner_name(space: SearchSpace, indices: dict[str, int]) -> str:
 def calibration_images(
     config: Config, dataset: Dataset, devices: Mesh, resolution: int
 ) -> list[np.ndarray]:
-    """Batches of uint8 training images for calibration at one resolution, always the same.
-
-    At most `calibration_images` (as many as there are) in equal batches that divide by the devices.
-    """
-    images = min(config.evaluate.calibration_images, len(dataset.train))
-    count = -(-images // config.evaluate.calibration_batch_size)
-    size = max(images // count // devices.size, 1) * devices.size
-    part = mesh.shard(devices)
-    return pipeline.calibration_batches(dataset, config.data, resolution, count, size, part)
+    """Batches of uint8 training images for calibration at one resolution, always the same."""
+    images, size = config.evaluate.calibration_images, config.evaluate.calibration_batch_size
+    return pipeline.calibration_batches(
+        dataset, config.data, resolution, images, size, devices.size, mesh.shard(devices)
+    )
 
 
 def normalized(

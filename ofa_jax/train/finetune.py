@@ -70,7 +70,7 @@ def finetune(
     own = workdir / "finetune" / directory.name
     with contextlib.ExitStack() as stack:
         processes.from_first(lambda: own.parent.mkdir(exist_ok=True))
-        stack.enter_context(claim(own, config))
+        stack.enter_context(claim(own, config, dataset))
         processes.from_first(lambda: check_begun(own, config, card))
         legs = [leg(config, len(dataset.train))]
         run = Run(config, own, dataset, subnet, devices, legs, variables)

@@ -98,7 +98,7 @@ def train_from(newest: Saved | None, broken: list[Saved], run: Run) -> None:
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(batches))
         # Only now: a config that does not fit its data leaves no trace.
-        stack.enter_context(claim(run.workdir, config))
+        stack.enter_context(claim(run.workdir, config, run.dataset))
         processes.from_first(lambda: put_aside(run, broken))
         log = stack.enter_context(MetricsLog(run.workdir if processes.is_first() else None, done))
         train_legs(run, newest, Feed(batches, run.devices), log)

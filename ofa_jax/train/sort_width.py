@@ -69,7 +69,7 @@ def _order(importance: jax.Array, widths: Sequence[int], stage: int) -> jax.Arra
     # The reference's own offsets, so that channels come out in its order: at -2e5 float32 has
     # steps of 1/64, so in the upper segment channels nearer than that tie. Ours then keep their
     # old order; the reference's follow PyTorch's unstable sort, which differs between machines.
-    steps = len(widths) - len(kept) + segment - 1
+    steps = (len(widths) - len(kept) + segment - 1).astype(jnp.float32)
     return jnp.argsort(-(importance - jnp.where(segment > 0, steps * 1e5, 0.0)), stable=True)
 
 

@@ -1,6 +1,7 @@
 """Batches follow from seed and number: not from where a run stopped, workers or processes."""
 
 import contextlib
+import functools
 import itertools
 import subprocess
 import sys
@@ -111,11 +112,23 @@ def test_resolutions_are_drawn_evenly_the_same_on_every_process(digits):
 
 
 def test_calibration_images_are_always_the_same(digits):
-    batches = pipeline.calibration_batches(digits, CONFIG, 24, 3, 100)
+    take = functools.partial(pipeline.calibration_batches, digits, CONFIG, 24, 300)
+    batches = take(100)
     assert [b.shape for b in batches] == [(100, 24, 24, 3)] * 3
-    assert np.array_equal(batches, pipeline.calibration_batches(digits, CONFIG, 24, 3, 100))
-    parts = [pipeline.calibration_batches(digits, CONFIG, 24, 3, 100, (i, 2)) for i in range(2)]
-    assert np.array_equal(batches, np.concatenate(parts, axis=1))
+    assert np.array_equal(batches, take(100))
+    assert np.array_equal(batches, np.concatenate([take(100, shard=(i, 2)) for i in (0, 1)], 1))
+
+
+def test_calibration_takes_equal_batches_of_what_there_is(digits):
+    def sizes(images, batch_size, devices=1):
+        batches = pipeline.calibration_batches(digits, CONFIG, 8, images, batch_size, devices)
+        return [len(batch) for batch in batches]
+
+    there = len(digits.train)
+    assert sizes(300, 1000) == [300]
+    assert sizes(300, 140) == [100, 100, 100]
+    assert sizes(10**6, 10**6) == [there]
+    assert sizes(300, 300, 8) == [296]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -58,6 +58,13 @@ def put_bytes(content, path):
     path.write_bytes(content)
 
 
+class Content(bytes):
+    """What a file holds; a failure prints its start, as hypothesis warns of what is long."""
+
+    def __repr__(self):
+        return f"<{len(self)} bytes: {bytes(self[:2000])!r}>"
+
+
 @named(READERS)
 def test_damage_is_read_or_told_in_one_line(reader, directory):
     share = reader.share / sum(other.share for other in READERS)
@@ -69,12 +76,12 @@ def test_damage_is_read_or_told_in_one_line(reader, directory):
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
-    @given(content=reader.contents)
+    @given(content=reader.contents.map(Content))
     def check(content):
         inputs.read(reader, directory, functools.partial(put_bytes, content))
 
     for content in found.FOUND.get(reader.name, ()):
-        check = example(content=content)(check)
+        check = example(content=Content(content))(check)
     check()
 
 

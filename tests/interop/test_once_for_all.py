@@ -78,20 +78,39 @@ def test_a_resnets_short_names_are_read_too(small_resnet):
 
 
 def test_tensors_of_pytorch_are_read(tiny):
-    class Tensor:  # what a torch tensor offers, without torch
-        def __init__(self, array):
-            self.array = array
-
-        def detach(self):
-            return self
-
-        def cpu(self):
-            return self.array
-
+    torch = pytest.importorskip("torch")
     _, variables = random_variables(tiny)
     state_dict = interop.to_once_for_all(variables, tiny)
-    tensors = {name: Tensor(array) for name, array in state_dict.items()}
+    tensors = {name: torch.from_numpy(array) for name, array in state_dict.items()}
+    tensors["classifier.linear.bias"].requires_grad_(True)
     assert identical(interop.from_once_for_all(tensors, tiny), variables)
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float16", "float64"])
+def test_other_precisions_become_float32(tiny, kind):
+    torch = pytest.importorskip("torch")
+    _, variables = random_variables(tiny)
+    state_dict = interop.to_once_for_all(variables, tiny)
+    tensors = {k: torch.from_numpy(a).to(getattr(torch, kind)) for k, a in state_dict.items()}
+    rounded = {k: t.float().numpy() for k, t in tensors.items()}
+    expected = interop.from_once_for_all(rounded, tiny)
+    assert identical(interop.from_once_for_all(tensors, tiny), expected)
+
+
+def test_what_no_weight_can_be_is_refused(tiny):
+    torch = pytest.importorskip("torch")
+    _, variables = random_variables(tiny)
+    good = interop.to_once_for_all(variables, tiny)
+    name = "classifier.linear.bias"
+    for bias in (
+        np.ones(good[name].shape, np.complex64),
+        torch.ones(good[name].shape, dtype=torch.complex64),
+        np.full(good[name].shape, "1"),
+    ):
+        with pytest.raises(ValueError, match=r"classifier\.linear\.bias holds no real numbers"):
+            interop.from_once_for_all({**good, name: bias}, tiny)
+    with pytest.raises(ValueError, match=r"classifier\.linear\.bias holds what is no finite"):
+        interop.from_once_for_all({**good, name: np.full(good[name].shape, 1e300)}, tiny)
 
 
 def test_a_gradient_tree_is_mapped(tiny):

@@ -113,12 +113,11 @@ def test_a_phase_that_opens_what_the_space_lacks_is_named(tiny):
 
 
 def test_distillation_needs_a_teacher(tiny):
-    one_shot = [("oneshot", Phase(subnets=4, source="teacher"))]
+    one_shot = [("oneshot", Phase(subnets=4, distill=1.0, source="teacher"))]
     with pytest.raises(ValueError, match="phases.oneshot: .* must train the largest net alone"):
         check_curriculum(tiny, one_shot)
-    in_place = [("oneshot", Phase(subnets=4, source="largest"))]
+    in_place = [("oneshot", Phase(subnets=4, distill=1.0, source="largest"))]
     check_curriculum(tiny, in_place)
     check_curriculum(tiny, [("full", FULL), *in_place, *one_shot])
     check_curriculum(tiny, [("full", FULL), *one_shot])
-    with pytest.raises(ValueError, match="curriculum"):
-        check_curriculum(tiny, [])
+    check_curriculum(tiny, one_shot, teacher=True)
