@@ -218,8 +218,9 @@ class TrainConfig:
 
     Attributes:
       optimizer: "sgd" (with Nesterov momentum) or "adamw". Source: the reference has "sgd".
-      schedule: a cosine takes the learning rate to 0 in each "phase", or once in the "run", in
-        which only the first phase may warm up. Source: the reference has "phase".
+      schedule: a cosine takes the learning rate to 0 in each "phase", or once in the "run", evenly
+        by steps, or by subnet "passes", so that steps of many subnets take it further; in these two
+        only the first phase may warm up. Source: the reference has "phase".
       momentum: share of the last update that the next one keeps; of AdamW, its first beta. Source:
         the reference.
       weight_decay: share of the weights that is added to the gradient, before the momentum, or
@@ -255,7 +256,7 @@ class TrainConfig:
         _one_of("dtype", self.dtype, ("float32", "bfloat16"))
         _one_of("compute", self.compute, ("auto", "masks", "branches"))
         _one_of("optimizer", self.optimizer, ("sgd", "adamw"))
-        _one_of("schedule", self.schedule, ("phase", "run"))
+        _one_of("schedule", self.schedule, ("phase", "run", "passes"))
         _between(self, 0, math.inf, "clip")
         _between(self, 0, 1, "label_smoothing", "weight_decay")
         if not 0 <= self.momentum < 1:
@@ -511,11 +512,11 @@ class Config:
         if not (self.curriculum or self.init):
             raise ValueError("curriculum=(): expected the names of one phase or more, or `init`")
         check_curriculum(space, self.ordered_phases(), teacher=bool(self.init))
-        for name in self.curriculum[1:] if self.train.schedule == "run" else ():
+        for name in self.curriculum[1:] if self.train.schedule != "phase" else ():
             if self.phases[name].warmup_epochs:
                 raise ValueError(
                     f"phases.{name}.warmup_epochs={self.phases[name].warmup_epochs}: with"
-                    " train.schedule='run' only the first phase warms up"
+                    f" train.schedule={self.train.schedule!r} only the first phase warms up"
                 )
 
     def search_space(self, num_classes: int) -> SearchSpace:

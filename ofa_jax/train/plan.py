@@ -37,4 +37,22 @@ def plan(config: Config, images: int) -> list[Leg]:
     if config.train.schedule == "phase" or not legs:
         return legs
     warmup = round(legs[0].phase.warmup_epochs * (images // config.data.batch_size))
-    return [leg._replace(falls=(warmup, legs[-1].end)) for leg in legs]
+    if config.train.schedule == "run":
+        return [leg._replace(falls=(warmup, legs[-1].end)) for leg in legs]
+    return _fall_by_passes(legs, warmup)
+
+
+def _fall_by_passes(legs: list[Leg], warmup: int) -> list[Leg]:
+    """The legs with one cosine over the subnet passes after the warm-up, each with its share.
+
+    Within a leg steps cost the same, so its part is that of a cosine over as many steps as the
+    whole run would have at that cost.
+    """
+    costs = [leg.units / max(leg.end - leg.first, 1) for leg in legs]
+    total = sum(leg.units for leg in legs) - warmup * costs[0]
+    fallen, planned = -warmup * costs[0], []
+    for leg, cost in zip(legs, costs, strict=True):
+        begin, length = leg.first - fallen / cost, total / cost
+        planned.append(leg._replace(falls=(round(begin), round(begin + length))))
+        fallen += leg.units
+    return planned

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import math
 
 import jax
@@ -54,6 +55,37 @@ def test_one_cosine_may_fall_over_the_whole_run(tiny):
     peak = [0.8] * 30 + [0.4] * 40
     expected = [*warm, *(a * b for a, b in zip(peak, falling, strict=True))]
     np.testing.assert_allclose(rates, expected, rtol=1e-4)
+
+
+def test_one_cosine_may_fall_by_subnet_passes(tiny):
+    """Steps of four subnets take it four times as far as steps of one."""
+    config = from_dict(
+        {
+            "curriculum": ("full", "elastic"),
+            "phases": {
+                "full": {**dataclasses.asdict(FULL), "epochs": 3, "warmup_epochs": 1, "lr": 1.0},
+                "elastic": {
+                    "epochs": 4,
+                    "lr": 1.0,
+                    "subnets": 4,
+                    "draw": "sandwich",
+                    "source": "largest",
+                },
+            },
+            "train": {"schedule": "passes"},
+            "data": {"batch_size": 100},
+        }
+    )
+    legs = plan(config, images=1000)
+    rates = []
+    for leg in legs:
+        data = phase_data(leg.phase, tiny, leg.first, 1000, 100, leg.falls)
+        rates.extend(learning_rate(data, jnp.int32(step)) for step in range(leg.first, leg.end))
+    passes = [*range(30), *(30 + 4 * step for step in range(40))]  # of 190 after the warm-up
+    falling = [0.5 * (1 + math.cos(math.pi * done / 190)) for done in passes]
+    np.testing.assert_allclose(rates[10:], falling, atol=0.01)  # half a step of 48
+    assert rates[-1] > 0
+    assert max(abs(a - b) for a, b in itertools.pairwise(rates[10:])) < 0.05
 
 
 def test_the_others_weight_rises_from_the_phases_start(tiny):
