@@ -197,7 +197,9 @@ def test_a_search_finds_the_same(unusual, space, search_directory, usually_found
     with unusual():
         unusually = found(space, search_directory)
     assert set(jax.tree.leaves(dtypes(unusually[:2]))) == {"float32"}
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-6), unusually, usually_found)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, 1e-6, 1e-6), unusually, usually_found
+    )
 
 
 def test_a_predictor_of_other_precision_is_read_as_float32(space, tmp_path):

@@ -4,7 +4,6 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NoReturn
 
 from ofa_jax.data.decode import SUFFIXES
 from ofa_jax.names import printable
@@ -45,8 +44,9 @@ def files_below(folder: str | os.PathLike[str]) -> Iterator[Path]:
         yield from (Path(place, name) for name in (*names, *links))
 
 
-def _fail(error: OSError) -> NoReturn:
-    raise error
+def _fail(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):  # it was removed meanwhile
+        raise error
 
 
 def is_hidden(name: str) -> bool:

@@ -91,7 +91,8 @@ def read_weights(
         space, variables = load_torch_supernet(source, space)
         return space, None, variables
     state_dict = read_state_dict(source)
-    space = dataclasses.replace(space, num_classes=number_of_classes(state_dict, source))
+    with naming(source):
+        space = dataclasses.replace(space, num_classes=number_of_classes(state_dict, source))
     arch = read_net_config(net_config, space)
     with naming(source):
         return space, arch, from_once_for_all(state_dict, space, arch)

@@ -33,8 +33,8 @@ def load_torch_supernet(path: Path, space: SearchSpace) -> tuple[SearchSpace, Tr
       ValueError: not a file of plain tensors, or not of that space.
     """
     state_dict = read_state_dict(path)
-    space = dataclasses.replace(space, num_classes=number_of_classes(state_dict, path))
     with naming(path):
+        space = dataclasses.replace(space, num_classes=number_of_classes(state_dict, path))
         return space, from_once_for_all(state_dict, space)
 
 

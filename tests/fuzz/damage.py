@@ -112,6 +112,8 @@ def changed_arrays(draw, seeds):
     for _ in range(draw(st.integers(1, 2))):
         name = draw(st.sampled_from(sorted(arrays)))
         array = arrays.pop(name)
+        if isinstance(array, Declared):  # declared by the change before
+            array = np.ones(2)
         kind = draw(st.sampled_from(("drop", "rename", "dtype", "shape", "value", "text", "huge")))
         if kind == "rename":
             arrays[draw(st.sampled_from((*ODD_KEYS[:5], *arrays, "out/bias", "a/b/c")))] = array

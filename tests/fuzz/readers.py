@@ -644,7 +644,13 @@ def globbed(directory):
     return find_images(text_of((directory / "given").read_bytes()))
 
 
-PATTERNS = [b"photos/*.jpg", b"photos/[", b"~/a.png", b"/tmp/a?[b", b"gs://bucket/a.png"]
+PATTERNS = [b"photos/*.jpg", b"photos/[", b"~/a.png", b"/nowhere/a?[b", b"gs://bucket/a.png"]
+
+
+def no_root(text):
+    """The root of all files is a folder of images like any other, of which there are too many."""
+    return set(text) != {ord("/")}
+
 
 DATASET_INFO = {
     "citation": "", "description": "made here", "fileFormat": "array_record", "name": "made",
@@ -736,7 +742,7 @@ READERS = [
     Reader("image to predict", image_file, use_pixels, "a.png", **of_bytes(*PICTURES), share=0.5),
     Reader("image of a folder", folder_image, use_pixels, "cat/a.png", **of_bytes(*PICTURES),
            prepare=two_classes, share=0.3),
-    Reader("pattern of images", globbed, nothing, contents=damaged(PATTERNS)),
+    Reader("pattern of images", globbed, nothing, contents=damaged(PATTERNS).filter(no_root)),
     *(Reader(f"tfds {file}", tfds_dataset, use_dataset, file, **given, prepare=tfds_files,
              share=0.2, names="/d")
       for file, given in TFDS.items()),

@@ -81,7 +81,7 @@ def test_tensors_of_pytorch_are_read(tiny):
     torch = pytest.importorskip("torch")
     _, variables = random_variables(tiny)
     state_dict = interop.to_once_for_all(variables, tiny)
-    tensors = {name: torch.from_numpy(array) for name, array in state_dict.items()}
+    tensors = {name: torch.from_numpy(array.copy()) for name, array in state_dict.items()}
     tensors["classifier.linear.bias"].requires_grad_(True)
     assert identical(interop.from_once_for_all(tensors, tiny), variables)
 
@@ -91,7 +91,9 @@ def test_other_precisions_become_float32(tiny, kind):
     torch = pytest.importorskip("torch")
     _, variables = random_variables(tiny)
     state_dict = interop.to_once_for_all(variables, tiny)
-    tensors = {k: torch.from_numpy(a).to(getattr(torch, kind)) for k, a in state_dict.items()}
+    tensors = {
+        k: torch.from_numpy(a.copy()).to(getattr(torch, kind)) for k, a in state_dict.items()
+    }
     rounded = {k: t.float().numpy() for k, t in tensors.items()}
     expected = interop.from_once_for_all(rounded, tiny)
     assert identical(interop.from_once_for_all(tensors, tiny), expected)
