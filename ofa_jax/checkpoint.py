@@ -180,7 +180,7 @@ def load_supernet(directory: str | Path) -> tuple[SearchSpace, Network, Tree]:
     Raises:
       ValueError: the directory is missing, incomplete or not a supernet.
     """
-    space = _description(Path(directory)).space
+    space = describe(Path(directory)).space
     net = build_supernet(space)
     return space, net, _load_variables(Path(directory), net, space.largest())
 
@@ -191,7 +191,7 @@ def load_space(directory: str | Path) -> SearchSpace:
     Raises:
       ValueError: the directory is missing or not a supernet's.
     """
-    return _description(Path(directory), check=False).space
+    return describe(Path(directory), check=False).space
 
 
 def load_classes(directory: str | Path) -> tuple[str, ...]:
@@ -200,7 +200,7 @@ def load_classes(directory: str | Path) -> tuple[str, ...]:
     Raises:
       ValueError: the directory is missing or not a supernet's.
     """
-    return _description(Path(directory), check=False).classes
+    return describe(Path(directory), check=False).classes
 
 
 def load_subnet(directory: str | Path) -> tuple[Network, Tree]:
@@ -210,7 +210,7 @@ def load_subnet(directory: str | Path) -> tuple[Network, Tree]:
       ValueError: the directory is missing, incomplete or not a subnet.
     """
     network = Path(directory) / "orbax"
-    description = _description(network)
+    description = describe(network)
     if description.arch is None:
         raise ValueError(f"{directory} holds no subnet: its description has no arch")
     subnet = build_subnet(description.space, description.arch)
@@ -245,7 +245,12 @@ class _Written:
     classes: tuple[str, ...] = ()
 
 
-def _description(directory: Path, check: bool = True) -> Description:
+def describe(directory: Path, check: bool = True) -> Description:
+    """What a saved network says of itself; `check` looks at its files' checksums first.
+
+    Raises:
+      ValueError: the directory is missing, damaged or no network's.
+    """
     with _checkpointer() as checkpointer:
         items = ocp.args.Composite(description=ocp.args.JsonRestore())
         restore = functools.partial(checkpointer.restore, directory.absolute(), items)

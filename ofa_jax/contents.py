@@ -7,6 +7,7 @@ from typing import Any
 from ofa_jax.checkpoint import SEAL
 from ofa_jax.config import Config
 from ofa_jax.data.sources import Dataset, load_dataset
+from ofa_jax.interop.hub import WEIGHTS
 from ofa_jax.names import local_path
 
 PLACES = ("data.name", "init")  # the fields that may name them
@@ -26,9 +27,9 @@ def contents(config: Config, dataset: Dataset | None = None) -> dict[str, str]:
 
 
 def init_digest(init: str) -> str:
-    """The SHA-256 of a PyTorch file, or of a supernet's checksums; "" where there is none."""
+    """The SHA-256 of a file of weights, or of a supernet's checksums; "" where there is none."""
     path = local_path("init", init)
-    places = (path, path / SEAL, path / "supernet" / SEAL)
+    places = (path, path / WEIGHTS, path / SEAL, path / "supernet" / SEAL)
     found = next((place for place in places if init and place.is_file()), None)
     if found is None:  # it is not needed once training is done
         return ""

@@ -28,7 +28,7 @@ ALLOWED = {
     "config": {"space", "spaces", "plain", "train.losses", "train.phases"},
     "config_reference": {"config"},
     "checkpoint": {"space", "spaces", "models", "plain", "processes"},
-    "contents": {"config", "data", "checkpoint"},
+    "contents": {"config", "data", "checkpoint", "interop"},
     "workdir": {"config", "contents", "data", "checkpoint", "plain", "processes"},
     "subnets": {"space", "spaces", "interop", "elastic", "models", "search", "data", "config",
                 "checkpoint", "mesh", "metrics", "plain", "processes"},

@@ -11,6 +11,7 @@ import numpy as np
 
 from ofa_jax import checkpoint
 from ofa_jax.config import Config
+from ofa_jax.interop.hub import WEIGHTS, from_pretrained
 from ofa_jax.interop.torch_file import is_torch_file, load_torch_supernet
 from ofa_jax.models import Network
 from ofa_jax.names import local_path
@@ -98,7 +99,9 @@ def random_variables(net: Network, config: Config) -> Tree:
 
 
 def read_supernet(init: str, space: SearchSpace) -> Supernet:
-    """Reads a supernet's directory, the one of a run's workdir, or a PyTorch file of `space`.
+    """Reads a supernet's directory, the one of a run's workdir or of `save_pretrained`, or a file.
+
+    The file is a PyTorch file of `space`.
 
     Raises:
       ValueError: there is none, or it cannot be read.
@@ -106,6 +109,11 @@ def read_supernet(init: str, space: SearchSpace) -> Supernet:
     path = local_path("init", init)
     if is_torch_file(path):
         return Supernet(*load_torch_supernet(path, space), ())
+    if (path / WEIGHTS).is_file():
+        found = from_pretrained(path)
+        if found.arch is not None:
+            raise ValueError(f"init={init!r} holds a subnet: expected a supernet")
+        return Supernet(found.space, found.variables, found.classes)
     directory = path / "supernet" if (path / "supernet").is_dir() else path
     if not directory.is_dir():
         raise ValueError(

@@ -18,8 +18,9 @@ from random_nets import (
 import ofa_jax
 from ofa_jax import checkpoint
 from ofa_jax.config import from_dict
-from ofa_jax.interop import to_once_for_all
+from ofa_jax.interop import save_pretrained, to_once_for_all
 from ofa_jax.spaces import space_to_dict
+from ofa_jax.subnets.extract import extract
 from ofa_jax.train.initial import (
     Supernet,
     check_trained,
@@ -163,7 +164,8 @@ def test_a_supernet_is_read_from_wherever_it_is(tiny, tmp_path):
     tensors = {name: torch.tensor(a) for name, a in to_once_for_all(variables, tiny).items()}
     wrapped = {f"module._orig_mod.{name}": tensor for name, tensor in tensors.items()}
     torch.save({"model_ema": {"state_dict": wrapped}, "epoch": 3}, tmp_path / "net.pth")
-    for place in ("run", "run/supernet", "net.pth"):
+    save_pretrained(tmp_path / "hub", tiny, variables, classes=tuple("0123456789"))
+    for place in ("run", "run/supernet", "hub", "net.pth"):
         space, found, classes = read_supernet(str(tmp_path / place), tiny)
         assert space == tiny
         assert identical(found, variables)
@@ -171,6 +173,10 @@ def test_a_supernet_is_read_from_wherever_it_is(tiny, tmp_path):
     for place in ("nothing", "run/.lock"):
         with pytest.raises(ValueError, match="expected a supernet's directory, a run's workdir"):
             read_supernet(str(tmp_path / place), tiny)
+    _, its = extract(tiny, variables, tiny.smallest())
+    save_pretrained(tmp_path / "subnet", tiny, its, tiny.smallest())
+    with pytest.raises(ValueError, match="subnet' holds a subnet: expected a supernet"):
+        read_supernet(str(tmp_path / "subnet"), tiny)
 
 
 @pytest.mark.slow

@@ -1,0 +1,323 @@
+"""Networks as the Hugging Face Hub has them: safetensors, a description and a model card.
+
+    python -m ofa_jax.interop.hub runs/digits --out=digits-supernet
+    python -m ofa_jax.interop.hub runs/digits/subnets/mine --out=mine --push=USER/NAME
+
+A supernet's description may name archs, such as those of a searched front: `from_pretrained` gives
+the supernet, and `archs` what to `extract` from it.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ofa_jax import checkpoint
+from ofa_jax.extras import check_installed
+from ofa_jax.files import naming, read_object, short, write_json, write_text
+from ofa_jax.models import Network, build_subnet, build_supernet
+from ofa_jax.names import local_path
+from ofa_jax.plain import build
+from ofa_jax.space import Arch, SearchSpace
+from ofa_jax.spaces import space_from_dict, space_to_dict
+
+Tree = Any
+WEIGHTS, DESCRIPTION, README = "model.safetensors", "config.json", "README.md"
+EXTRA = "hub"
+
+
+class Pretrained(NamedTuple):
+    """A network of the Hub; `arch` is None for a supernet, whose `archs` may have names."""
+
+    space: SearchSpace
+    net: Network
+    variables: Tree
+    arch: Arch | None
+    classes: tuple[str, ...]
+    archs: dict[str, dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Described:
+    """What `config.json` holds; `archs` and `about` are for people and `--arch`."""
+
+    space: dict[str, Any]
+    library: str = "ofa_jax"
+    arch: dict[str, Any] | None = None
+    classes: tuple[str, ...] = ()
+    archs: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    about: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def save_pretrained(
+    directory: Path,
+    space: SearchSpace,
+    variables: Tree,
+    arch: Arch | None = None,
+    *,
+    classes: tuple[str, ...] = (),
+    archs: Mapping[str, Mapping[str, Any]] | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes a network to a new directory, as `from_pretrained` reads it.
+
+    Args:
+      directory: must not exist.
+      space: the network's space.
+      variables: {"params", "batch_stats"}.
+      arch: of an extracted subnet; None for a supernet.
+      classes: names, in the order of the logits.
+      archs: of a supernet, archs by name, as `arch_to_dict` has them, with what was measured.
+      about: for the model card: "license", "dataset", "top1" and whatever else JSON holds.
+
+    Raises:
+      ValueError: the directory exists, or safetensors is not installed.
+    """
+    check_installed("save_pretrained", EXTRA, "safetensors")
+    from safetensors.numpy import save_file
+
+    if directory.exists():
+        raise ValueError(f"{directory} exists: give a new directory")
+    described = _Described(
+        space=space_to_dict(space),
+        arch=None if arch is None else space.arch_to_dict(arch),
+        classes=classes,
+        archs={name: dict(value) for name, value in (archs or {}).items()},
+        about=dict(about or {}),
+    )
+    tensors = {
+        name: np.ascontiguousarray(value) for name, value in _named(jax.device_get(variables))
+    }
+    directory.mkdir(parents=True)
+    save_file(tensors, directory / WEIGHTS, metadata={"format": "flax"})
+    write_json(directory / DESCRIPTION, dataclasses.asdict(described))
+    write_text(directory / README, model_card(space, described))
+
+
+def from_pretrained(place: str | Path, revision: str | None = None) -> Pretrained:
+    """Reads a network from a directory, or from the Hub by its name, such as "user/name".
+
+    Raises:
+      ValueError: no such network, a damaged one, or a Hub that cannot be reached.
+    """
+    check_installed("from_pretrained", EXTRA, "safetensors")
+    directory = local_path("place", str(place))
+    if not directory.is_dir():
+        directory = _download(str(place), revision)
+    path = directory / DESCRIPTION
+    described: _Described = build(_Described, read_object(path, "space"), str(path), strict=False)
+    with naming(path):
+        space = space_from_dict(described.space)
+        arch = None if described.arch is None else space.arch_from_dict(described.arch)
+    net = build_supernet(space) if arch is None else build_subnet(space, arch)
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")
+    like = jax.eval_shape(
+        net.init, jax.random.key(0), image, space.largest() if arch is None else None
+    )
+    variables = _read_variables(directory / WEIGHTS, like)
+    return Pretrained(space, net, variables, arch, described.classes, described.archs)
+
+
+def push_to_hub(directory: Path, name: str, *, private: bool = False) -> str:
+    """Uploads what `save_pretrained` wrote; the address of the new commit.
+
+    Args:
+      directory: as written.
+      name: "user/name"; made where it does not exist. The token is huggingface_hub's own.
+      private: whether only its owner may see it, where it is made.
+
+    Raises:
+      ValueError: no such directory, or the Hub refuses or cannot be reached.
+    """
+    check_installed("push_to_hub", EXTRA, "huggingface_hub")
+    from huggingface_hub import HfApi
+
+    read_object(directory / DESCRIPTION, "space")
+    try:
+        api = HfApi(library_name="ofa_jax")
+        api.create_repo(name, private=private, exist_ok=True)
+        return str(api.upload_folder(repo_id=name, folder_path=str(directory)))
+    except Exception as error:  # of the network, of the Hub, and of names that it refuses
+        raise ValueError(f"{name!r} could not be pushed to the Hub: {short(error)}") from error
+
+
+def _download(name: str, revision: str | None) -> Path:
+    check_installed(f"{name!r}, which is no directory here,", EXTRA, "huggingface_hub")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(
+            name, revision=revision, allow_patterns=[WEIGHTS, DESCRIPTION], library_name="ofa_jax"
+        ))  # fmt: skip
+    except Exception as error:  # of the network, of the Hub, and of names that it refuses
+        raise ValueError(
+            f"{name!r} is no directory, and cannot be had from the Hub: {short(error)}"
+        ) from error
+
+
+def _named(tree: Tree) -> list[tuple[str, Any]]:
+    """Each array with its path, as "params.stage1_block1.…"."""
+    leaves, _ = jax.tree.flatten_with_path(tree)
+    return [(".".join(key.key for key in path), leaf) for path, leaf in leaves]
+
+
+def _read_variables(path: Path, like: Tree) -> Tree:
+    """The arrays of a safetensors file, which must be those of `like`."""
+    from safetensors.numpy import load_file
+
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        found = load_file(path)
+    except Exception as error:  # its parser, and memory: a header may say any size
+        raise ValueError(f"{path} is no safetensors file: {short(error)}") from error
+    expected = dict(_named(like))
+    wrong = sorted(expected.keys() ^ found.keys()) or sorted(
+        name for name in expected if found[name].shape != expected[name].shape
+    )
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ValueError(
+            f"{path} is of another network than {DESCRIPTION} says: missing, unknown or of another"
+            f" shape: {', '.join(map(repr, wrong[:3]))}{more}"
+        )
+    for name, array in found.items():
+        if array.dtype != np.float32 or not np.isfinite(array).all():
+            raise ValueError(f"{path}: {name!r} holds what is no finite number of 32 bits")
+    leaves = [jnp.asarray(found[name]) for name in expected]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def model_card(space: SearchSpace, described: _Described) -> str:
+    """The model card: the fields that the Hub reads, and how to use the network."""
+    about, kind = described.about, "supernet" if described.arch is None else "subnet"
+    fields = {
+        "license": about.get("license", "other"),
+        "library_name": "ofa_jax",
+        "pipeline_tag": "image-classification",
+        "tags": ["jax", "flax", "once-for-all", "neural-architecture-search", kind],
+        "datasets": [about["dataset"]] if about.get("dataset") else [],
+        "metrics": ["accuracy"],
+    }
+    front = "\n".join(f"{key}: {json.dumps(value)}" for key, value in fields.items())
+    return CARD.format(
+        front=front, kind=kind, space=space.name, classes=space.num_classes,
+        about="".join(f"- {key}: {value}\n" for key, value in about.items()) or "- nothing told\n",
+        use=USE[kind], archs=_archs_table(described.archs),
+    )  # fmt: skip
+
+
+def _archs_table(archs: Mapping[str, Mapping[str, Any]]) -> str:
+    if not archs:
+        return ""
+    keys = [key for key in next(iter(archs.values())) if key not in ("arch", "name")]
+    rows = [("name", *keys), ("---",) * (len(keys) + 1)]
+    rows += [(name, *(str(value.get(key, "")) for key in keys)) for name, value in archs.items()]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f'\n## Archs\n\n`found.archs[name]["arch"]`, for `space.arch_from_dict`:\n\n{table}\n'
+
+
+CARD = """---
+{front}
+---
+
+# A {kind} of {space}
+
+{classes} classes. Trained once for all with ofa_jax.
+
+{about}
+## Use
+
+```python
+{use}
+```
+{archs}"""
+USE = {
+    "supernet": """import ofa_jax
+
+found = ofa_jax.interop.from_pretrained("THIS/NAME")
+arch = found.space.smallest()  # or of found.archs
+subnet, variables = ofa_jax.extract(found.space, found.variables, arch)
+# Its batch statistics are those of training: ofa_jax.calibrate takes them anew.""",
+    "subnet": """import ofa_jax
+
+found = ofa_jax.interop.from_pretrained("THIS/NAME")
+logits = found.net.apply(found.variables, images)  # [batch, height, width, 3], normalised""",
+}
+
+
+IN_CARD = ("resolution", "macs", "preprocessing", "accuracy")  # of a subnet, for the model card
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; 0 where it wrote the network, 2 and one line where the input is bad."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ofa_jax.interop.hub", description="Writes a network for the Hub."
+    )
+    parser.add_argument("source", help="a run's workdir, or a supernet's or a subnet's directory")
+    parser.add_argument("--out", required=True, help="the directory to write")
+    parser.add_argument("--license", default="other", help="as the Hub names it")
+    parser.add_argument("--push", default="", help="the Hub's name to upload it to, USER/NAME")
+    flags = parser.parse_args(arguments)
+    try:
+        out = local_path("--out", flags.out)
+        print(convert(local_path("SOURCE", flags.source), out, flags.license))
+        if flags.push:
+            print(push_to_hub(out, flags.push))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def convert(source: Path, out: Path, license: str = "other") -> str:
+    """Writes a run's supernet with the archs that its search found, a supernet or a subnet.
+
+    Returns:
+      One line that says what was written.
+
+    Raises:
+      ValueError: no network at `source`, or as `save_pretrained`.
+    """
+    about = {"license": license}
+    kind = "subnet" if (source / "orbax").is_dir() else "supernet"
+    (_convert_subnet if kind == "subnet" else _convert_supernet)(source, out, about)
+    size = sum(file.stat().st_size for file in out.iterdir()) / 1e6
+    return f"{kind} written to {out}, {size:.1f} MB"
+
+
+def _convert_subnet(source: Path, out: Path, about: dict[str, Any]) -> None:
+    """The subnet's card, where it has one, is told in the model card."""
+    _, variables = checkpoint.load_subnet(source)
+    space, arch, classes = checkpoint.describe(source / "orbax")
+    path = source / "card.json"
+    card = read_object(path, *IN_CARD, "classes", "source") if path.is_file() else {}
+    if card:
+        about |= {key: card[key] for key in IN_CARD}
+        about["dataset"], classes = card["source"].get("dataset", ""), tuple(card["classes"])
+    save_pretrained(out, space, variables, arch, classes=classes, about=about)
+
+
+def _convert_supernet(source: Path, out: Path, about: dict[str, Any]) -> None:
+    """What a run's search found gets names."""
+    directory = source / "supernet" if (source / "supernet").is_dir() else source
+    space, _, variables = checkpoint.load_supernet(directory)
+    classes = checkpoint.load_classes(directory)
+    path = source / "search" / "found.json"
+    rows = read_object(path, "found")["found"] if path.is_file() else []
+    archs = {row["name"]: {k: v for k, v in row.items() if k != "name"} for row in rows}
+    save_pretrained(out, space, variables, classes=classes, archs=archs, about=about)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
