@@ -194,15 +194,6 @@ def load_space(directory: str | Path) -> SearchSpace:
     return describe(Path(directory), check=False).space
 
 
-def load_classes(directory: str | Path) -> tuple[str, ...]:
-    """The names of the classes a supernet was trained on; () where it does not say.
-
-    Raises:
-      ValueError: the directory is missing or not a supernet's.
-    """
-    return describe(Path(directory), check=False).classes
-
-
 def load_subnet(directory: str | Path) -> tuple[Network, Tree]:
     """Restores an extracted subnet: `subnet, variables`, ready for `subnet.apply`.
 
@@ -234,6 +225,7 @@ class Description(NamedTuple):
     space: SearchSpace
     arch: Arch | None
     classes: tuple[str, ...]
+    normalization: Mapping[str, tuple[float, ...]]  # "mean" and "std" of its images, or nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,6 +235,7 @@ class _Written:
     space: dict[str, Any]
     arch: dict[str, Any] | None = None
     classes: tuple[str, ...] = ()
+    normalization: dict[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
 
 
 def describe(directory: Path, check: bool = True) -> Description:
@@ -261,7 +254,7 @@ def describe(directory: Path, check: bool = True) -> Description:
         written = build(_Written, found, strict=False)
         space = space_from_dict(written.space)
         arch = None if written.arch is None else space.arch_from_dict(written.arch)
-        return Description(space, arch, written.classes)
+        return Description(space, arch, written.classes, written.normalization)
 
 
 def _load_variables(directory: Path, net: Network, arch: Any) -> Tree:

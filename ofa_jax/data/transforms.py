@@ -4,6 +4,7 @@ Sources: `torchvision.transforms`, as the reference's `ImagenetDataProvider` put
 """
 
 import math
+from collections.abc import Mapping
 
 import cv2
 import jax
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from ofa_jax.config import AugmentConfig
+from ofa_jax.config import AugmentConfig, DataConfig
 from ofa_jax.data.trivial_augment import trivial_augment
 
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow's grayscale
@@ -150,3 +151,14 @@ def normalize_images(
     pixels = images.astype(jnp.float32) / 255
     means, stds = (jnp.reshape(jnp.asarray(v, jnp.float32), shape) for v in (mean, std))
     return (pixels - means) / stds
+
+
+def other_normalization(theirs: Mapping[str, tuple[float, ...]], data: DataConfig) -> str:
+    """How a network's own mean and std differ from the config's; "" where they do not."""
+    ours = {"mean": data.mean, "std": data.std}
+    different = [
+        f"data.{field}={ours[field]}, not {tuple(value)}"
+        for field, value in theirs.items()
+        if field in ours and tuple(value) != ours[field]
+    ]
+    return " and ".join(different)

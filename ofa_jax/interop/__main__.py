@@ -15,7 +15,7 @@ import jax
 from ofa_jax import checkpoint
 from ofa_jax.files import naming
 from ofa_jax.interop.net_config import read_net_config
-from ofa_jax.interop.once_for_all import from_once_for_all
+from ofa_jax.interop.once_for_all import NORMALIZATION, from_once_for_all
 from ofa_jax.interop.torch_file import load_torch_supernet, number_of_classes, read_state_dict
 from ofa_jax.names import local_path
 from ofa_jax.space import Arch, SearchSpace
@@ -67,6 +67,7 @@ def convert(source: Path, space_name: str, out: Path, net_config: Path | None = 
         raise ValueError(f"--out={out} exists: give a new directory")
     space, arch, variables = read_weights(source, get_space(space_name), net_config)
     description: dict[str, Any] = {"space": space_to_dict(space), "source": source.name}
+    description["normalization"] = NORMALIZATION
     kind = "supernet"
     if arch is not None:
         description["arch"], kind = space.arch_to_dict(arch), "subnet"

@@ -42,6 +42,7 @@ class Pretrained(NamedTuple):
     arch: Arch | None
     classes: tuple[str, ...]
     archs: dict[str, dict[str, Any]]
+    normalization: Mapping[str, tuple[float, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +53,7 @@ class _Described:
     library: str = "ofa_jax"
     arch: dict[str, Any] | None = None
     classes: tuple[str, ...] = ()
+    normalization: dict[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     archs: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     about: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -63,6 +65,7 @@ def save_pretrained(
     arch: Arch | None = None,
     *,
     classes: tuple[str, ...] = (),
+    normalization: Mapping[str, tuple[float, ...]] | None = None,
     archs: Mapping[str, Mapping[str, Any]] | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> None:
@@ -74,6 +77,7 @@ def save_pretrained(
       variables: {"params", "batch_stats"}.
       arch: of an extracted subnet; None for a supernet.
       classes: names, in the order of the logits.
+      normalization: "mean" and "std" of its images, of red, green and blue.
       archs: of a supernet, archs by name, as `arch_to_dict` has them, with what was measured.
       about: for the model card: "license", "dataset", "top1" and whatever else JSON holds.
 
@@ -89,6 +93,7 @@ def save_pretrained(
         space=space_to_dict(space),
         arch=None if arch is None else space.arch_to_dict(arch),
         classes=classes,
+        normalization=dict(normalization or {}),
         archs={name: dict(value) for name, value in (archs or {}).items()},
         about=dict(about or {}),
     )
@@ -122,7 +127,8 @@ def from_pretrained(place: str | Path, revision: str | None = None) -> Pretraine
         net.init, jax.random.key(0), image, space.largest() if arch is None else None
     )
     variables = _read_variables(directory / WEIGHTS, like)
-    return Pretrained(space, net, variables, arch, described.classes, described.archs)
+    return Pretrained(space, net, variables, arch, described.classes, described.archs,
+                      described.normalization)  # fmt: skip
 
 
 def push_to_hub(directory: Path, name: str, *, private: bool = False) -> str:
@@ -299,24 +305,30 @@ def convert(source: Path, out: Path, license: str = "other") -> str:
 def _convert_subnet(source: Path, out: Path, about: dict[str, Any]) -> None:
     """The subnet's card, where it has one, is told in the model card."""
     _, variables = checkpoint.load_subnet(source)
-    space, arch, classes = checkpoint.describe(source / "orbax")
+    space, arch, classes, normalization = checkpoint.describe(source / "orbax")
     path = source / "card.json"
     card = read_object(path, *IN_CARD, "classes", "source") if path.is_file() else {}
     if card:
         about |= {key: card[key] for key in IN_CARD}
         about["dataset"], classes = card["source"].get("dataset", ""), tuple(card["classes"])
-    save_pretrained(out, space, variables, arch, classes=classes, about=about)
+        normalization = {field: card["preprocessing"][field] for field in ("mean", "std")}
+    save_pretrained(
+        out, space, variables, arch, classes=classes, normalization=normalization, about=about
+    )
 
 
 def _convert_supernet(source: Path, out: Path, about: dict[str, Any]) -> None:
     """What a run's search found gets names."""
     directory = source / "supernet" if (source / "supernet").is_dir() else source
     space, _, variables = checkpoint.load_supernet(directory)
-    classes = checkpoint.load_classes(directory)
+    described = checkpoint.describe(directory, check=False)
     path = source / "search" / "found.json"
     rows = read_object(path, "found")["found"] if path.is_file() else []
     archs = {row["name"]: {k: v for k, v in row.items() if k != "name"} for row in rows}
-    save_pretrained(out, space, variables, classes=classes, archs=archs, about=about)
+    save_pretrained(
+        out, space, variables, classes=described.classes, normalization=described.normalization,
+        archs=archs, about=about,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

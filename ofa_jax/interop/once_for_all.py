@@ -19,6 +19,8 @@ from ofa_jax.space import Arch, SearchSpace
 from ofa_jax.spaces import InvertedResidual
 
 Tree = Any
+# Of the images that the reference trains on. Source: its `ImagenetDataProvider`.
+NORMALIZATION = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 class Entry(NamedTuple):

@@ -17,7 +17,7 @@ from ofa_jax import checkpoint, mesh, processes
 from ofa_jax.config import Config, DataConfig
 from ofa_jax.data import pipeline
 from ofa_jax.data.sources import Dataset, load_dataset
-from ofa_jax.data.transforms import normalize_images
+from ofa_jax.data.transforms import normalize_images, other_normalization
 from ofa_jax.files import naming, read_object, write_json
 from ofa_jax.metrics import track
 from ofa_jax.models import Network, best_compute
@@ -89,17 +89,21 @@ def load_trained(config: Config, workdir: Path) -> tuple[Dataset, SearchSpace, N
     """The run's dataset and its trained supernet: `dataset, space, net, variables`.
 
     Raises:
-      ValueError: there is no supernet, or it has other classes than the dataset.
+      ValueError: there is no supernet, or it has other classes than the dataset or was trained on
+        images normalised otherwise.
     """
     dataset = load_dataset(config.data)
     directory = workdir / "supernet"
     space, net, variables = checkpoint.load_supernet(directory)
-    theirs = checkpoint.load_classes(directory)
+    _, _, theirs, normalization = checkpoint.describe(directory, check=False)
     if space.num_classes != len(dataset.class_names):
         raise ValueError(
             f"{directory} has {space.num_classes} classes, {config.data.name}"
             f" {len(dataset.class_names)}: expected the data that it was trained on"
         )
+    difference = other_normalization(normalization, config.data)
+    if difference:
+        raise ValueError(f"{directory} was trained with other images: {difference}")
     for ours, trained in zip(dataset.class_names, theirs, strict=False):
         if ours != trained:
             raise ValueError(

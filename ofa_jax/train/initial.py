@@ -2,7 +2,8 @@
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,9 @@ import numpy as np
 
 from ofa_jax import checkpoint
 from ofa_jax.config import Config
+from ofa_jax.data.transforms import other_normalization
 from ofa_jax.interop.hub import WEIGHTS, from_pretrained
+from ofa_jax.interop.once_for_all import NORMALIZATION
 from ofa_jax.interop.torch_file import is_torch_file, load_torch_supernet
 from ofa_jax.models import Network
 from ofa_jax.names import local_path
@@ -23,11 +26,16 @@ UNOPTIMIZED = {"xla_backend_optimization_level": 0}
 
 
 class Supernet(NamedTuple):
-    """A trained supernet; `classes` are the names of its classes, () where it does not say."""
+    """A trained supernet.
+
+    `classes` are the names of its classes, `normalization` the mean and std of its images; both are
+    empty where it does not say.
+    """
 
     space: SearchSpace
     variables: Tree
     classes: tuple[str, ...]
+    normalization: Mapping[str, tuple[float, ...]] = types.MappingProxyType({})
 
 
 def starting_variables(
@@ -50,10 +58,15 @@ def starting_variables(
     try:
         grown = grow(found.space, found.variables, space, variables, taken)
         check_trained(config, space, new_parts(found, space, taken))
+        difference = other_normalization(found.normalization, config.data)
+        if difference and not config.curriculum:
+            raise ValueError(f"it was trained with other images: {difference}")
     except ValueError as error:
         raise ValueError(f"init={config.init!r}: {error}") from error
     classifier = "a new classifier" if taken is None else "its classifier"
     print(f"starting from {config.init}, with {classifier}", flush=True)
+    if difference:
+        print(f"it was trained with other images: {difference}", flush=True)
     return grown
 
 
@@ -108,19 +121,20 @@ def read_supernet(init: str, space: SearchSpace) -> Supernet:
     """
     path = local_path("init", init)
     if is_torch_file(path):
-        return Supernet(*load_torch_supernet(path, space), ())
+        return Supernet(*load_torch_supernet(path, space), (), NORMALIZATION)
     if (path / WEIGHTS).is_file():
         found = from_pretrained(path)
         if found.arch is not None:
             raise ValueError(f"init={init!r} holds a subnet: expected a supernet")
-        return Supernet(found.space, found.variables, found.classes)
+        return Supernet(found.space, found.variables, found.classes, found.normalization)
     directory = path / "supernet" if (path / "supernet").is_dir() else path
     if not directory.is_dir():
         raise ValueError(
             f"init={init!r}: expected a supernet's directory, a run's workdir or a PyTorch file"
         )
     theirs, _, variables = checkpoint.load_supernet(directory)
-    return Supernet(theirs, variables, checkpoint.load_classes(directory))
+    described = checkpoint.describe(directory, check=False)
+    return Supernet(theirs, variables, described.classes, described.normalization)
 
 
 def classes_taken(found: Supernet, classes: Sequence[str]) -> list[int] | None:

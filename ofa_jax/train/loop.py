@@ -127,7 +127,9 @@ def train_legs(run: Run, newest: Saved | None, feed: Feed, log: MetricsLog) -> N
     space = space_to_dict(run.net.space)
     description = {
         "space": space, "step": int(state.step), "seed": run.config.seed,
-        "classes": list(run.dataset.class_names),
+        "classes": list(run.dataset.class_names), "dataset": run.dataset.name,
+        "normalization": {"mean": run.config.data.mean, "std": run.config.data.std},
+        "resolutions": run.config.data.resolutions,
     }  # fmt: skip
     directory = run.workdir / "supernet"
     processes.from_first(lambda: checkpoint.save_network(directory, state.result, description))

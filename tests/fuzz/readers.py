@@ -247,7 +247,7 @@ def description(name):
 
 def space_and_classes(directory):
     space = checkpoint.load_space(directory / "supernet")
-    return space, checkpoint.load_classes(directory / "supernet")
+    return space, checkpoint.describe(directory / "supernet").classes
 
 
 def use_classes(found):

@@ -96,6 +96,7 @@ def test_runs_and_subnets_are_converted(tiny, tmp_path, capsys):
     mine = interop.from_pretrained(tmp_path / "mine")
     assert identical(mine.variables, its)
     assert mine.classes == SUBNETS_CARD.classes
+    assert mine.normalization["std"] == SUBNETS_CARD.preprocessing.std
     assert hub.main([str(subnet), f"--out={out}"]) == 2
     assert capsys.readouterr().err == f"error: {out} exists: give a new directory\n"
 

@@ -20,6 +20,7 @@ from ofa_jax import checkpoint
 from ofa_jax.config import from_dict
 from ofa_jax.interop import save_pretrained, to_once_for_all
 from ofa_jax.spaces import space_to_dict
+from ofa_jax.subnets.evaluate import load_trained
 from ofa_jax.subnets.extract import extract
 from ofa_jax.train.initial import (
     Supernet,
@@ -28,6 +29,7 @@ from ofa_jax.train.initial import (
     grow,
     new_parts,
     read_supernet,
+    starting_variables,
     teaches,
 )
 
@@ -166,7 +168,7 @@ def test_a_supernet_is_read_from_wherever_it_is(tiny, tmp_path):
     torch.save({"model_ema": {"state_dict": wrapped}, "epoch": 3}, tmp_path / "net.pth")
     save_pretrained(tmp_path / "hub", tiny, variables, classes=tuple("0123456789"))
     for place in ("run", "run/supernet", "hub", "net.pth"):
-        space, found, classes = read_supernet(str(tmp_path / place), tiny)
+        space, found, classes, _ = read_supernet(str(tmp_path / place), tiny)
         assert space == tiny
         assert identical(found, variables)
         assert classes == (() if place == "net.pth" else tuple("0123456789"))
@@ -177,6 +179,24 @@ def test_a_supernet_is_read_from_wherever_it_is(tiny, tmp_path):
     save_pretrained(tmp_path / "subnet", tiny, its, tiny.smallest())
     with pytest.raises(ValueError, match="subnet' holds a subnet: expected a supernet"):
         read_supernet(str(tmp_path / "subnet"), tiny)
+
+
+def test_images_normalised_otherwise_are_refused_or_reported(tiny, tmp_path, capsys):
+    net, variables = random_variables(tiny)
+    described = {
+        "space": space_to_dict(tiny), "classes": list("0123456789"),
+        "normalization": {"mean": [0.5, 0.5, 0.5], "std": [0.229, 0.224, 0.225]},
+    }  # fmt: skip
+    checkpoint.save_network(tmp_path / "supernet", variables, described)
+    fields = {"init": str(tmp_path / "supernet"), "data": {"resolutions": (8,)}}
+    message = r"data\.mean=\(0\.485, 0\.456, 0\.406\), not \(0\.5, 0\.5, 0\.5\)"
+    with pytest.raises(ValueError, match=f"supernet': it was trained with other images: {message}"):
+        starting_variables(config_of(curriculum=(), **fields), net, "0123456789")
+    found = starting_variables(config_of(curriculum=("elastic",), **fields), net, "0123456789")
+    assert identical(found, variables)
+    assert "it was trained with other images: data.mean=(0.485" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=f"supernet was trained with other images: {message}"):
+        load_trained(config_of(curriculum=(), **fields), tmp_path)
 
 
 @pytest.mark.slow
