@@ -2,6 +2,7 @@
 
 from ofa_jax.subnets.card import Card, Preprocessing
 
+SUBNET_FILES = {"orbax", "arch.json", "labels.txt", "card.json", "README.md"}
 CARD = Card(
     name="mine", space="ofa_tiny_d123_e346_k357", arch={"ks": [3], "e": [6], "d": [1]},
     resolution=16, classes=("cat", "dog"), macs=2_000_000, params=100_000,

@@ -1,5 +1,6 @@
 """`main.py` as a user runs it: configs/smoke.py through every mode, killed, resumed and misused."""
 
+import contextlib
 import json
 import os
 import re
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import onnx
 import pytest
 import stand_in
+from cards import SUBNET_FILES
 from main_runs import SAFETY, SMALL, SMOKE, run, run_forks, start, wait_for, write_digits
 from PIL import Image
 from random_nets import identical
@@ -50,7 +53,7 @@ def test_the_whole_job(smoke):
         for row in rows
     )
     subnet = workdir / "subnets" / "smallest"
-    assert {p.name for p in subnet.iterdir()} == {"orbax", "arch.json", "card.json", "README.md"}
+    assert {p.name for p in subnet.iterdir()} == SUBNET_FILES
     (deployed,) = (workdir / "subnets").glob("*-finetuned")
     assert (deployed / "model.stablehlo").is_file()
     card = json.loads((deployed / "card.json").read_text())
@@ -250,6 +253,22 @@ def test_a_subnet_of_ones_own_is_extracted_and_restored(smoke):
     assert twin["accuracy"] == card["accuracy"]
 
 
+def check_snippets(directory, readme, card):
+    """What a card's README says to run, runs in the subnet's own directory: the same logits."""
+    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    pixels = np.random.default_rng(0).normal(size=(3, 16, 16, 3)).astype(np.float32)
+    logits = []
+    for block, kind in zip(blocks, ("jax", *card["exports"]), strict=True):
+        images = pixels.transpose(0, 3, 1, 2) if kind.startswith("onnx") else pixels
+        names = {"images": np.ascontiguousarray(images)}
+        with contextlib.chdir(directory):
+            exec(block, names)
+        if kind != "onnx-int8":
+            logits.append(np.asarray(names["logits"]))
+    for other in logits[1:]:
+        np.testing.assert_allclose(other, logits[0], atol=1e-4 * np.abs(logits[0]).max())
+
+
 def test_a_subnet_goes_to_every_runtime(smoke, tmp_path):
     workdir, _ = smoke
     flags = (f"--workdir={workdir}", "--subnet=smallest")
@@ -290,6 +309,16 @@ def test_a_subnet_goes_to_every_runtime(smoke, tmp_path):
     assert f"| top-1, test | {top1:.2%} |" in readme
     assert 'InferenceSession("model.onnx")' in readme
     assert "| LiteRT | 4 |" in readme
+    assert (moved / "labels.txt").read_text().split() == card["classes"]
+    check_snippets(moved, readme, card)
+    for file in ("model.onnx", "model.int8.onnx"):
+        model = onnx.load(moved / file)
+        told = {prop.key: json.loads(prop.value) for prop in model.metadata_props}
+        assert told["classes"] == card["classes"]
+        assert told["preprocessing"] == card["preprocessing"]
+        assert model.doc_string == f"Subnet smallest of {card['space']}, 16 px, by ofa_jax."
+        names = [node.name for node in model.graph.node]
+        assert len({*names, ""}) == len(names) + 1
 
     (moved / "model.onnx").write_bytes((moved / "model.onnx").read_bytes()[:-1] + b"?")
     code, _, error = run(*flags)

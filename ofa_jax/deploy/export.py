@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import itertools
+import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -196,16 +197,30 @@ def _write(
     with written(path) as temporary:
         if name == "onnx-int8":
             module.write(graph, card.resolution, temporary, images.calibrating())
+            _describe(temporary, card)
             call = module.load(temporary)
             difference = _difference(call(images.sample), wanted)
             accuracy = _accuracy(call, images.tested())
         else:
             module.write(graph, card.resolution, temporary)
+            if name == "onnx":
+                _describe(temporary, card)
             difference = compare(module.load(temporary), images.sample, wanted, name)
         size = temporary.stat().st_size
         _mark(path).touch()
     told = _input(card.resolution, name, graph_lib.normalizes(graph))
     return Export(path.name, size, told, difference, accuracy)
+
+
+def _describe(path: Path, card: Card) -> None:
+    """Writes into an ONNX file what a program needs that has nothing else: classes, images."""
+    told = f"Subnet {card.name} of {card.space}, {card.resolution} px, by ofa_jax."
+    about = {
+        "classes": card.classes, "preprocessing": dataclasses.asdict(card.preprocessing),
+        "arch": card.arch, "source": card.source, "created": card.created,
+    }  # fmt: skip
+    texts = {key: json.dumps(value, ensure_ascii=False) for key, value in about.items()}
+    importlib.import_module("ofa_jax.deploy.to_onnx").describe(path, told, texts)
 
 
 def _input(resolution: int, name: str, uint8: bool) -> str:

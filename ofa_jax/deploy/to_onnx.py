@@ -4,7 +4,7 @@ Not by a converter of JAX programs: those end in dozens of operators where this 
 the versions of other packages that we use. The whole network is eight kinds of layers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,14 @@ def write(graph: Graph, resolution: int, path: Path) -> None:
     onnx.save(model, path)
 
 
+def describe(path: Path, told: str, about: Mapping[str, str]) -> None:
+    """Has a file say what it is: a sentence, and the fields that ONNX Runtime and viewers show."""
+    model = onnx.load(path)
+    model.doc_string = told
+    helper.set_model_props(model, dict(about))
+    onnx.save(model, path)
+
+
 def session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
     """ONNX Runtime on this machine's CPU, with so many threads; 0 takes its own number."""
     options = onnxruntime.SessionOptions()
@@ -96,7 +104,9 @@ class Nodes:
     def add(self, kind: str, inputs: list[str], output: str = "", **attributes: Any) -> str:
         """A new node; the name of what it gives."""
         output = output or f"inner_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        # By what it gives: the same names at every writing.
+        node = helper.make_node(kind, inputs, [output], name=f"{output}/{kind}", **attributes)
+        self.nodes.append(node)
         return output
 
     def activated(

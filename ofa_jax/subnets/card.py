@@ -19,6 +19,7 @@ from ofa_jax.plain import build
 from ofa_jax.space import PIXELS
 
 CARD, README = "card.json", "README.md"
+LABELS = "labels.txt"  # the classes in the order of the logits, a line each
 # What systems leave in any directory, and a killed export in this one.
 LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 
@@ -242,7 +243,7 @@ def write_card(directory: Path, card: Card, changed: Iterable[str] | None = None
 RUN = {
     "jax": """\
 import ofa_jax, jax
-subnet, variables = ofa_jax.load_subnet("{name}")
+subnet, variables = ofa_jax.load_subnet(".")
 logits = jax.jit(subnet.apply)(variables, images)""",
     "stablehlo": """\
 import jax
@@ -311,7 +312,7 @@ def _images(card: Card) -> str:
 
 
 def _commands(card: Card) -> list[str]:
-    blocks = [f"```python\n{RUN['jax'].format(name=card.name)}\n```"]
+    blocks = [f"```python\n{RUN['jax']}\n```"]
     for name, export in card.exports.items():
         text = RUN[name].format(file=export.file)
         told = f"`{export.file}`, {export.bytes / 1e6:.2f} MB, images {export.input}:"

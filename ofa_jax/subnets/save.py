@@ -27,6 +27,7 @@ from ofa_jax.files import (
     read_object,
     shown,
     write_json,
+    write_text,
 )
 from ofa_jax.interop.catalogue import published
 from ofa_jax.models import Network, best_compute
@@ -36,7 +37,7 @@ from ofa_jax.search.cost import macs, params
 from ofa_jax.space import PIXELS, Arch, SearchSpace
 from ofa_jax.spaces import space_to_dict
 from ofa_jax.subnets.calibrate import calibrate
-from ofa_jax.subnets.card import Card, Preprocessing, foreign_file, write_card
+from ofa_jax.subnets.card import LABELS, Card, Preprocessing, foreign_file, write_card
 from ofa_jax.subnets.evaluate import (
     calibration_images,
     evaluation_batches,
@@ -62,8 +63,8 @@ def extract_to(
     """Cuts one subnet out of the run's supernet and writes `subnets/<name>/`.
 
     The subnet is calibrated on training images, compared with the masked supernet and measured on
-    the test split. The directory holds `orbax/` (for `load_subnet`), `arch.json`, `card.json` and a
-    `README.md`.
+    the test split. The directory holds `orbax/` (for `load_subnet`), `arch.json`, `labels.txt`,
+    `card.json` and a `README.md`.
 
     Args:
       config: the run's configuration.
@@ -265,6 +266,7 @@ def write_subnet(directory: Path, space: SearchSpace, variables: Any, card: Card
         checkpoint.save_network(temporary / "orbax", variables, description)
         arch = {**card.arch, "resolution": card.resolution}
         write_json(temporary / "arch.json", arch)
+        write_text(temporary / LABELS, "".join(f"{name}\n" for name in card.classes))
         write_card(temporary, card)
         if directory.exists():
             shutil.rmtree(directory)

@@ -4,7 +4,7 @@ import importlib.util
 import jax
 import numpy as np
 import pytest
-from cards import CARD
+from cards import CARD, SUBNET_FILES
 from random_nets import random_variables
 
 import ofa_jax
@@ -43,7 +43,7 @@ def test_a_file_that_differs_is_not_kept(subnet, tmp_path, monkeypatch):
     before = read_card(subnet)
     with pytest.raises(ValueError, match="the stablehlo file's logits differ .* it is not kept"):
         export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"])
-    assert {p.name for p in subnet.iterdir()} == {"orbax", "arch.json", "card.json", "README.md"}
+    assert {p.name for p in subnet.iterdir()} == SUBNET_FILES
     assert read_card(subnet) == before
 
 
