@@ -13,7 +13,7 @@ and does nothing once everything is done. --mode runs a single step:
     finetune    train one subnet further                 --workdir --subnet [--name]
     export      write a subnet for other runtimes        --workdir --subnet --format [--uint8]
     benchmark   time a subnet in each runtime            --subnet [--batch]
-    predict     classify image files                     --subnet --images
+    predict     classify image files                     --subnet --images [--strict --json]
 
     --config         a file of configs/; an existing workdir has its own
     --config.x.y=z   overrides a field: docs/configuration.md
@@ -74,6 +74,8 @@ USED_BY = {
     "subnet": ("finetune", "export", "benchmark", "predict"),
     "format": ("export",),
     "images": ("predict",),
+    "strict": ("predict",),
+    "json": ("predict",),
 }
 
 FLAGS = flags.FLAGS
@@ -90,6 +92,8 @@ flags.DEFINE_string("subnet", "", "--mode=finetune, export, ...: a subnet's name
 flags.DEFINE_list("format", [], f"--mode=export: one or more of {','.join(FORMATS)}.")
 flags.DEFINE_bool("uint8", False, "--mode=export: files take pixels and normalise them.")
 flags.DEFINE_string("images", "", "--mode=predict: a file, a directory or a pattern.")
+flags.DEFINE_bool("strict", False, "--mode=predict: an image that cannot be read is an error.")
+flags.DEFINE_bool("json", False, "--mode=predict: lines of JSON.")
 flags.DEFINE_integer("batch", 32, "--mode=benchmark: images a call, besides 1.", lower_bound=1)
 flags.DEFINE_string("target", "", "--mode=profile: TPUs to compile for, such as v5e:2x2.")
 flags.DEFINE_string("coordinator", "", "Several processes: HOST:PORT of the first one.")
@@ -156,7 +160,7 @@ def run_subnet(workdir: Path) -> None:
     if FLAGS.mode == "benchmark":
         benchmark(directory, FLAGS.batch)
     if FLAGS.mode == "predict":
-        predict(directory, FLAGS.images)
+        predict(directory, FLAGS.images, strict=FLAGS.strict, as_json=FLAGS.json)
 
 
 def main(_: list[str]) -> None:
@@ -203,7 +207,7 @@ def check_flags() -> None:
         raise ValueError(f"--mode={FLAGS.mode!r}: expected one of {', '.join(MODES)}")
     if FLAGS.target and FLAGS.mode != "profile":
         raise ValueError(f"--target={FLAGS.target!r} is for --mode=profile")
-    for flag in ("subnet", "format", "images"):
+    for flag in USED_BY:
         if FLAGS[flag].present and FLAGS.mode not in USED_BY[flag]:
             raise ValueError(f"--{flag} is for --mode={' or '.join(USED_BY[flag])}")
     enough = (FLAGS.mode == "profile" and FLAGS.config) or (

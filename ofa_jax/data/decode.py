@@ -1,9 +1,11 @@
 """Encoded images to pixels: JPEG by libjpeg-turbo, everything else by OpenCV."""
 
+import io
 import os
 
 import numpy as np
 import simplejpeg
+from PIL import ExifTags, Image
 
 LARGEST = 2**27  # pixels; damaged headers say any number, and memory is taken for them
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(LARGEST))  # read when it is imported
@@ -17,7 +19,8 @@ cv2.setNumThreads(1)
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 JPEG, JPEG_END = b"\xff\xd8", b"\xff\xd9"
-READ = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # as Pillow, torchvision and tfds read
+READ = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # which it knows of some formats
+EXIF, TIFF = (b"Exif\0\0", b"eXIf", b"EXIF"), (b"II*\0", b"MM\0*")
 
 # Which formats OpenCV was built with differs: its 4.11 reads neither AVIF nor GIF.
 BY_OPENCV = (".bmp", ".png", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2",
@@ -28,7 +31,8 @@ SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", *filter(cv2.haveImageWriter, BY_OP
 def decode(image: bytes | np.ndarray) -> np.ndarray:
     """Pixels `[height, width, 3]` uint8 of an encoded image, or of an array of 1, 3 or 4 channels.
 
-    Grayscale becomes three equal channels, transparency is dropped.
+    Grayscale becomes three equal channels, transparency is dropped. A photograph is turned as the
+    camera was held: EXIF says how.
 
     Raises:
       ValueError: truncated or damaged bytes, an unknown format, more pixels than OpenCV takes, or
@@ -38,6 +42,8 @@ def decode(image: bytes | np.ndarray) -> np.ndarray:
         return _three_channels(image)
     try:
         pixels = _decode(image)
+        if pixels is not None:
+            pixels = _turned(pixels, _orientation(image))
     except Exception as error:  # each library has its own
         reason = f"OpenCV: {error.err}" if isinstance(error, cv2.error) else error
         raise ValueError(short(reason)) from error
@@ -58,6 +64,26 @@ def _decode(image: bytes) -> np.ndarray | None:
             if "extraneous bytes" not in str(error) or JPEG_END not in image[-64:]:
                 raise
     return cv2.imdecode(np.frombuffer(image, np.uint8), READ) if image else None
+
+
+def _orientation(image: bytes) -> int:
+    """What EXIF says and OpenCV leaves undone, 1 to 8; 1 is nothing."""
+    # Pillow takes as long for this as libjpeg for a small image.
+    if image[:4] in TIFF or not any(mark in image for mark in EXIF):
+        return 1
+    with Image.open(io.BytesIO(image)) as opened:
+        return int(opened.getexif().get(ExifTags.Base.Orientation, 1))
+
+
+def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """The pixels as they are to be seen. Source: `PIL.ImageOps.exif_transpose`."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
 
 
 def _three_channels(image: np.ndarray) -> np.ndarray:

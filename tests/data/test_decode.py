@@ -2,7 +2,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image, features
+from PIL import Image, ImageOps, features
 from sklearn.datasets import load_sample_images
 
 from ofa_jax.data.decode import SUFFIXES, decode
@@ -43,10 +43,23 @@ def test_cmyk_and_transparency_become_three_channels():
     np.testing.assert_array_equal(decode(encoded("PNG", "RGBA")), PHOTO)
 
 
-def test_orientation_is_left_alone():
-    rotated = Image.Exif()
-    rotated[0x0112] = 6  # a camera held upright
-    assert decode(encoded("JPEG", exif=rotated)).shape == PHOTO.shape
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 10))
+def test_photographs_are_turned_as_the_camera_was_held(kind, orientation):
+    said = Image.Exif()
+    said[0x0112] = orientation  # 9 means nothing
+    data = encoded(kind, exif=said)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    found = decode(data)
+    np.testing.assert_array_equal(found, np.asarray(expected))
+    assert found.flags.c_contiguous
+
+
+def test_what_exif_does_not_say_turns_nothing():
+    data = encoded("JPEG")
+    plain = decode(data)
+    nonsense = data[:2] + b"\xff\xe1\x00\x10Exif\0\0nonsense" + data[2:]
+    np.testing.assert_array_equal(decode(nonsense), plain)
 
 
 def test_arrays_are_taken_as_they_are():

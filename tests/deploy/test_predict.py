@@ -1,15 +1,21 @@
 """Classes of image files, whatever they are called."""
 
+import dataclasses
+import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cards import CARD
 from PIL import Image
+from random_nets import random_variables
 
 from ofa_jax.data.decode import SUFFIXES
-from ofa_jax.deploy.predict import find_images, read_image
+from ofa_jax.deploy.predict import find_images, predict, read_image
+from ofa_jax.subnets.extract import extract
+from ofa_jax.subnets.save import write_subnet
 
 
 def write(path, data=b""):
@@ -93,3 +99,53 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path, data, reason):
     with pytest.raises(ValueError) as told:
         read_image(tmp_path / "a\nb.png", CARD)
     assert str(told.value) == f"image {tmp_path}/a\\nb.png cannot be read: {reason}"
+
+
+@pytest.fixture
+def subnet(tiny, tmp_path):
+    """A random subnet of two classes, as a directory."""
+    space = dataclasses.replace(tiny, num_classes=2)
+    _, variables = random_variables(space)
+    _, own = extract(space, variables, space.smallest())
+    card = dataclasses.replace(CARD, arch=space.arch_to_dict(space.smallest()))
+    write_subnet(tmp_path / "subnets" / "mine", space, own, card)
+    return tmp_path / "subnets" / "mine"
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two images, and between them one that is none."""
+    for name in ("a.png", "c.png"):
+        pixels = np.random.default_rng(ord(name[0])).integers(0, 256, (20, 24, 3), np.uint8)
+        write(tmp_path / "photos" / name)
+        Image.fromarray(pixels).save(tmp_path / "photos" / name)
+    write(tmp_path / "photos/b.png", b"no image")
+    return tmp_path / "photos"
+
+
+def test_an_image_that_cannot_be_read_is_skipped_and_counted(subnet, photos, capsys):
+    predict(subnet, str(photos), top=1)
+    out, error = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()] == [
+        str(photos / "a.png"), str(photos / "c.png"),
+    ]  # fmt: skip
+    skipped, told = error.splitlines()
+    assert re.fullmatch(r"image .*b\.png cannot be read: truncated, .*: skipped", skipped)
+    assert told == "1 of 3 images skipped"
+    with pytest.raises(ValueError, match=r"b\.png cannot be read"):
+        predict(subnet, str(photos), strict=True)
+    with pytest.raises(ValueError, match="none of 1 image is one"):
+        predict(subnet, str(photos / "b.png"))
+
+
+def test_lines_may_be_json(subnet, photos, capsys):
+    (photos / "b.png").unlink()
+    predict(subnet, str(photos))
+    plain = capsys.readouterr().out.splitlines()
+    predict(subnet, str(photos), as_json=True)
+    for text, line in zip(plain, capsys.readouterr().out.splitlines(), strict=True):
+        told = json.loads(line)
+        assert set(told["classes"]) == {"cat", "dog"}
+        assert sum(told["classes"].values()) == pytest.approx(1, abs=1e-5)
+        shares = "  ".join(f"{name} {share:.2%}" for name, share in told["classes"].items())
+        assert text == f"{told['image']}  {shares}"
