@@ -217,7 +217,7 @@ def _describe(path: Path, card: Card) -> None:
     told = f"Subnet {card.name} of {card.space}, {card.resolution} px, by ofa_jax."
     about = {
         "classes": card.classes, "preprocessing": dataclasses.asdict(card.preprocessing),
-        "arch": card.arch, "source": card.source, "created": card.created,
+        "arch": card.arch, "source": card.source,
     }  # fmt: skip
     texts = {key: json.dumps(value, ensure_ascii=False) for key, value in about.items()}
     importlib.import_module("ofa_jax.deploy.to_onnx").describe(path, told, texts)
