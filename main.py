@@ -47,7 +47,7 @@ from ml_collections import config_flags
 
 from ofa_jax import compiled, processes, signals, streams
 from ofa_jax import workdir as workdir_lib
-from ofa_jax.config import FORMATS, Config, from_dict
+from ofa_jax.config import FORMATS, Config, check_field, from_dict
 from ofa_jax.deploy.benchmark import benchmark
 from ofa_jax.deploy.export import check_formats, export, export_once
 from ofa_jax.deploy.predict import predict
@@ -238,7 +238,26 @@ def parse(argv: list[str]) -> list[str]:
                 raise ValueError(f"--config={shown(path)} is no file: try configs/digits.py")
         return FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        check_overrides(argv)
         fail(error)
+
+
+def check_overrides(argv: list[str]) -> None:
+    """Ends with a line that names the field, where the config has none of that name."""
+    overrides = [argument for argument in argv if argument.startswith("--config.")]
+    alone = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, flag_values=alone)
+    sys.argv = argv[:1]  # where ml_collections looks for overrides
+    try:
+        alone([argv[0], *(argument for argument in argv if argument.startswith("--config="))])
+        for override in overrides:
+            check_field(alone["config"].value, override.removeprefix("--config.").split("=")[0])
+    except (flags.Error, AttributeError, KeyError, TypeError, OSError):
+        return  # it is the file that is wrong
+    except ValueError as error:
+        fail(error)
+    finally:
+        sys.argv = argv
 
 
 def fail_unexpectedly(error: Exception) -> NoReturn:
@@ -267,7 +286,7 @@ def fail(error: Exception | str, code: int = WRONG) -> NoReturn:
     if isinstance(error, OSError) and error.filename:
         text = f"{error.filename}: {error.strerror}"
     if "Traceback" in text:  # ml_collections quotes what a config file raised
-        text = text.strip().splitlines()[-1]
+        text = text.strip().splitlines()[-1].removeprefix("ValueError: ")
     processes.end(short(f"error: {text}", LINE), code)
 
 

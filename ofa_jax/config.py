@@ -5,6 +5,7 @@ field; `from_dict` turns it into a `Config`, and nothing deeper ever asks a dict
 """
 
 import dataclasses
+import difflib
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -569,3 +570,16 @@ def from_dict(data: Mapping[str, Any]) -> Config:
       ValueError: an unknown field, a wrong type or a value outside the allowed ones, by name.
     """
     return build(Config, data, largest=LARGEST)
+
+
+def check_field(config: Any, path: str) -> None:
+    """Raises `ValueError` unless a `ConfigDict` has a field of that path, such as "train.clip"."""
+    known = ""
+    for part in path.split("."):
+        names = list(config) if isinstance(config, ml_collections.ConfigDict) else []
+        if part not in names:
+            near = difflib.get_close_matches(part, names, n=1)
+            hint = f"did you mean {known}{near[0]}? " if near else ""
+            expected = f"expected {', '.join(names)}" if names else f"{known[:-1]} has no fields"
+            raise ValueError(f"unknown field {known}{shown(part)[1:-1]}: {hint}{expected}")
+        config, known = config[part], f"{known}{part}."

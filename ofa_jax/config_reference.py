@@ -28,7 +28,7 @@ sets any field on top of it, as `--config.` and the field:
 
 ```bash
 python main.py --config=configs/digits.py --workdir=runs/digits --config.train.ema=0.999 \\
-    --config.phases.expand2.epochs=30 --config.search.constraints='(1.5e6, 3e6)'
+    --config.phases.oneshot.epochs=30 --config.search.constraints='(1.5e6, 3e6)'
 ```
 
 A file of your own says what differs from the defaults:

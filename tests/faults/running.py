@@ -70,8 +70,12 @@ class Main:
     def wait(self):
         code = self.process.wait(SAFETY)
         self._reader.join()
-        self._errors.seek(0)
-        return End(code, self.out, self._errors.read().splitlines())
+        self.process.stdout.close()
+        if not self._errors.closed:
+            self._errors.seek(0)
+            self._told = self._errors.read().splitlines()
+            self._errors.close()
+        return End(code, self.out, self._told)
 
 
 def whole_job(workdir, *flags, **how):
