@@ -69,6 +69,7 @@ def test_the_pieces_make_up_the_net(space, monkeypatch):
     assert total == ofa_jax.macs(space, arch, 64)
 
 
+@pytest.mark.slow
 def test_a_table_of_this_machine(tiny, tmp_path, capsys):
     small = {"kernels": (3,), "expands": (3, 6), "depths": (1, 2)}
     tiny = ofa_jax.get_space(tiny.name, num_classes=10, **small)

@@ -40,6 +40,7 @@ def test_the_grid_has_the_corners_of_the_open_choices(tiny, small_resnet):
     assert ofa_jax.params(small_resnet, wide["largest"]) > 100_000
 
 
+@pytest.mark.slow
 def test_four_devices_evaluate_what_one_does():
     config = from_dict(smoke.get_config().to_dict())
     net, variables = random_variables(config.search_space(10))

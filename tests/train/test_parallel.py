@@ -146,6 +146,7 @@ def plain_loop(four):
     return part_gradient
 
 
+@pytest.mark.slow
 def test_devices_and_micro_steps_are_the_same_and_a_run_may_change_them(tmp_path):
     four = setting(devices=4)
     expected, losses = four.run(four.start())
@@ -165,6 +166,7 @@ def test_devices_and_micro_steps_are_the_same_and_a_run_may_change_them(tmp_path
     check_same_state(resumed, expected)
 
 
+@pytest.mark.slow
 def test_another_order_of_sums_differs_by_rounding():
     """Two devices with two micro-steps add the four parts in pairs: the documented tolerance."""
     four, two = setting(devices=4), setting(devices=2, micro_steps=2)
@@ -176,6 +178,7 @@ def test_another_order_of_sums_differs_by_rounding():
     assert largest_difference(found.params, expected.params) < 1e-4  # a ReLU may tip over
 
 
+@pytest.mark.slow
 def test_a_spread_optimiser_computes_the_same_with_less(tmp_path):
     copied = setting(devices=4)
     expected, _ = copied.run(copied.start(), steps=2)
@@ -226,6 +229,7 @@ def test_the_average_of_parameters_follows_its_formula(tmp_path):
     assert unaveraged.result["params"] is unaveraged.params
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_with_float32_parameters_statistics_and_losses():
     full, half = setting(), setting(train=(("dtype", "bfloat16"),))
     expected, losses = full.run(full.start())
