@@ -246,9 +246,11 @@ import ofa_jax, jax
 subnet, variables = ofa_jax.load_subnet(".")
 logits = jax.jit(subnet.apply)(variables, images)""",
     "stablehlo": """\
+from pathlib import Path
+
 import jax
 from jax import export
-network = export.deserialize(bytearray(open("{file}", "rb").read()))
+network = export.deserialize(bytearray(Path("{file}").read_bytes()))
 logits = jax.jit(network.call)(images)""",
     "onnx": """\
 import onnxruntime
