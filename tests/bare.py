@@ -51,8 +51,8 @@ def cases(scratch: Path) -> dict[str, tuple[list[str], str]]:
             ["-m", "ofa_jax.interop", str(scratch / "net.pth"), SPACE, f"--out={scratch / 'net'}"],
             NAMES_EXTRA,
         ),
-        "interop.hub": (
-            ["-m", "ofa_jax.interop.hub", str(RUN), f"--out={scratch / 'hub'}"], NAMES_EXTRA
+        "hub": (
+            ["-m", "ofa_jax.hub", str(RUN), f"--out={scratch / 'hub'}"], NAMES_EXTRA
         ),
         "README, Python": (["-c", readme_python()], WORKS),
     }  # fmt: skip

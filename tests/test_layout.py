@@ -21,6 +21,7 @@ ALLOWED = {
     "extras": set(),
     "files": set(),
     "names": set(),
+    "hub": {"checkpoint", "interop"},
     "interop": {"space", "spaces", "elastic", "models", "checkpoint", "extras", "plain"},
     "metrics": {"plain", "processes"},
     "data": {"config"},

@@ -10,8 +10,7 @@ from random_nets import identical, random_variables
 from safetensors.numpy import load_file, save_file
 
 import ofa_jax
-from ofa_jax import checkpoint, interop
-from ofa_jax.interop import hub
+from ofa_jax import checkpoint, hub, interop
 from ofa_jax.spaces import space_to_dict
 
 
