@@ -25,11 +25,11 @@ Written before the runs, on 2026-11-26. We expect, on means over seeds:
      column. Known before: one trial of each with seed 100 on held-out images, 18 passes, rate 0.1
      (smallest, mean, largest): "ps" 43.2, 46.6, 50.8; "oneshot" 49.8, 51.0, 54.7, and at the rate
      0.2 49.7, 51.2, 53.4; "single_path" 54.1, 54.9, 57.1.
-Written on 2026-11-27, before the runs of "staged" on test and after two trials of it on held-out images
-(seed 100, 18 passes, rate 0.1: 35 % largest alone, 25 % single, 40 % sandwich 53.9, 56.6, 60.5; largest
-and sandwich half each was the other):
-  5. "staged" is ahead of "delayed" in every column at 18 passes, by 0.5 or more on the smallest;
-     against it would count to be behind in any column.
+Written on 2026-11-27, before the runs of "halves" on test and after one trial of it on held-out
+images (seed 100, 18 passes, rate 0.1: 58.1, 60.6, 66.1; and of a recipe with single subnets, taught
+by the largest, between its halves: 53.9, 56.6, 60.5):
+  5. "halves" is ahead of "delayed" in every column at 18 passes, by 2 points or more; against it
+     would count to be less than 0.5 ahead on the smallest, or behind in any column.
 A difference below two standard errors of the difference of the means is called none.
 """
 

@@ -102,21 +102,20 @@ def single_path(passes: float, lr: float, largest: Fields) -> Fields:
     return {"curriculum": tuple(phases), "phases": phases, "train": {"schedule": "run"}}
 
 
-def staged(passes: float, lr: float, largest: Fields) -> Fields:
-    """The largest net alone, then single subnets that it teaches, then the sandwich in place.
+def halves(passes: float, lr: float, largest: Fields) -> Fields:
+    """The largest net alone for half the cost, then the sandwich; one cosine by cost.
 
-    35, 25 and 40 % of the passes. Widths are sorted shortly before the first part ends; one cosine
-    by passes, so that the costly steps of the sandwich, a tenth of all, have two fifths of it.
-    Sources: ours; of the order, DepS and Cai et al.
+    As "delayed", whose halves are epochs: there the sandwich, at four passes a step, has four fifths
+    of the cost, and begins where the rate has fallen by half. Here the largest net has 2.5 times the
+    steps, the sandwich its last fifth of them, which sees the rate's second half. Source: ours.
     """
-    steps = {"alone": 0.35 * passes, "single": 0.25 * passes * 3 / 4, "sandwich": 0.1 * passes}
-    warmup = 0.05 * sum(steps.values())
-    alone = {**largest, "distill": 0.0, "lr": lr}
+    alone, sandwich = 0.5 * passes, 0.5 * passes / SANDWICH
+    warmup = 0.05 * (alone + sandwich)
+    full = {**largest, "distill": 0.0, "lr": lr}
     phases = {
-        "full": {**alone, "epochs": 0.9 * steps["alone"] - warmup, "warmup_epochs": warmup},
-        "sorted": {**alone, "epochs": 0.1 * steps["alone"], "sort_width": True},
-        "single": {"lr": lr, "epochs": steps["single"]},
-        "elastic": {**_sandwich(lr), "epochs": steps["sandwich"]},
+        "full": {**full, "epochs": 0.9 * alone - warmup, "warmup_epochs": warmup},
+        "sorted": {**full, "epochs": 0.1 * alone, "sort_width": True},
+        "elastic": {**_sandwich(lr), "epochs": sandwich},
     }  # fmt: skip
     return {"curriculum": tuple(phases), "phases": phases, "train": {"schedule": "passes"}}
 
@@ -130,5 +129,5 @@ RECIPES: dict[str, Callable[[float, float, Fields], Fields]] = {
     "oneshot": one_shot,
     "delayed": delayed,
     "single_path": single_path,
-    "staged": staged,
+    "halves": halves,
 }
