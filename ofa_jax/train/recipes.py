@@ -105,9 +105,8 @@ def single_path(passes: float, lr: float, largest: Fields) -> Fields:
 def halves(passes: float, lr: float, largest: Fields) -> Fields:
     """The largest net alone for half the cost, then the sandwich; one cosine by cost.
 
-    As "delayed", whose halves are epochs: there the sandwich, at four passes a step, has four fifths
-    of the cost, and begins where the rate has fallen by half. Here the largest net has 2.5 times the
-    steps, the sandwich its last fifth of them, which sees the rate's second half. Source: ours.
+    As "delayed", whose halves are epochs: there the sandwich has four fifths of the cost, at four
+    passes a step. Here the largest net alone has 2.5 times the steps. Source: ours.
     """
     alone, sandwich = 0.5 * passes, 0.5 * passes / SANDWICH
     warmup = 0.05 * (alone + sandwich)
