@@ -236,7 +236,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)  # noqa: E501  # fmt: skip
     parser.add_argument("--data-dir", required=True)
     parser.add_argument("--workdir", default="runs/recipes")
-    parser.add_argument("--recipes", default="ps,oneshot,delayed,single_path")
+    parser.add_argument("--recipes", default="ps,oneshot,delayed,single_path,halves")
     parser.add_argument("--passes", default="72")
     parser.add_argument("--rates", default="0", help="highest learning rates; 0 is the config's")
     parser.add_argument("--seeds", default="0,1,2")

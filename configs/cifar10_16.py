@@ -1,13 +1,13 @@
 """Recipes compared on two cores: CIFAR-10 at 16 px, 20,000 training images, the space of digits.py.
 
-    python main.py --config=configs/cifar10_16.py:single_path --workdir=runs/cifar10_16 \
+    python main.py --config=configs/cifar10_16.py:halves --workdir=runs/cifar10_16 \
         --config.data.data_dir=FOLDER
 
-The word after the colon is a recipe of `ofa_jax/train/recipes.py`: "single_path", "oneshot",
-"delayed" or "ps" (progressive shrinking); or "alone_smallest", "alone_middle", "alone_largest": one
-arch from scratch, which sees the images as often as "single_path" does. A number after a comma is
-the budget in subnet passes over the images, such as `oneshot,288`. `benchmarks/recipes.py` compares
-them, and docs/results.md has what was measured.
+The word after the colon is a recipe of `ofa_jax/train/recipes.py`: "halves", "delayed",
+"single_path", "oneshot" or "ps" (progressive shrinking); or "alone_smallest", "alone_middle",
+"alone_largest": one arch from scratch, which sees the images as often as "halves" does. A number
+after a comma is the budget in subnet passes over the images, such as `oneshot,288`.
+`benchmarks/recipes.py` compares them, and docs/results.md has what was measured.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from ofa_jax.config import defaults
 from ofa_jax.train.recipes import SANDWICH, recipe
 
-SEEN = 0.6 + 0.4 / SANDWICH  # how often "single_path" sees an image, for each subnet pass
+SEEN = 0.5 + 0.5 / SANDWICH  # how often "halves" sees an image, for each subnet pass
 LARGEST = {"kernels": (7,), "expands": (6,), "depths": (3,)}
 ALONE: dict[str, dict[str, Any]] = {
     "alone_smallest": {"kernels": (3,), "expands": (3,), "depths": (1,)},
@@ -26,7 +26,7 @@ ALONE: dict[str, dict[str, Any]] = {
 }
 
 
-def get_config(text: str = "single_path") -> ConfigDict:
+def get_config(text: str = "halves") -> ConfigDict:
     name, _, budget = text.partition(",")
     passes = float(budget or 72)
     fields = alone(name, SEEN * passes) if name in ALONE else recipe(name, passes, 0.1, LARGEST)

@@ -20,8 +20,8 @@ def test_every_recipe_costs_its_budget(name, passes):
 
 
 @pytest.mark.parametrize("name", cifar10_16.ALONE)
-def test_one_net_alone_sees_the_images_as_often_as_single_path_does(name):
-    assert legs(name)[-1].end == pytest.approx(legs("single_path")[-1].end, abs=1)
+def test_one_net_alone_sees_the_images_as_often_as_halves_does(name):
+    assert legs(name)[-1].end == pytest.approx(legs("halves")[-1].end, abs=1)
 
 
 def test_progressive_shrinking_has_the_papers_proportions():
@@ -56,6 +56,20 @@ def test_single_path_takes_one_subnet_a_step_and_then_the_sandwich():
         == sandwich.falls
         == (pytest.approx(0.05 * sandwich.end, rel=0.01), sandwich.end)
     )
+
+
+def test_halves_spends_as_much_on_the_largest_net_alone_as_on_the_sandwich():
+    full, ordered, elastic = legs("halves")
+    assert full.units + ordered.units == pytest.approx(elastic.units, rel=2e-3)
+    assert ordered.end / elastic.end == pytest.approx(4 / 5, rel=1e-3)
+    assert (ordered.phase.sort_width, elastic.phase.draw) == (True, "sandwich")
+    # The cosine is at its middle where the sandwich begins, and ends with it.
+    begins, ends = elastic.falls
+    assert (elastic.first - begins) / (ends - begins) == pytest.approx(0.48, abs=0.01)
+    assert ends == elastic.end
+    begins, ends = full.falls
+    assert begins == pytest.approx(0.05 * elastic.end, rel=0.01)
+    assert (ordered.end - begins) / (ends - begins) == pytest.approx(0.48, abs=0.01)
 
 
 def test_an_unknown_recipe_is_named():
