@@ -194,7 +194,7 @@ def main(_: list[str]) -> None:
         fail_lost(error)
         fail(error)
     except Preempted as stop:
-        print(f"{stop}: the same command goes on", file=sys.stderr)
+        print(f"{stop}: the same command resumes", file=sys.stderr)
         sys.exit(PREEMPTED)
     except Exception as error:
         fail_unexpectedly(error)

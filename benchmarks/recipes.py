@@ -86,7 +86,7 @@ def train(args: argparse.Namespace, workdir: Path, name: str, overrides: Sequenc
         cwd=REPOSITORY,
     )  # fmt: skip
     if done.returncode:
-        sys.exit(f"error: {workdir} ended with exit code {done.returncode}; this command goes on")
+        sys.exit(f"error: {workdir} ended with exit code {done.returncode}; this command resumes")
     rows = read_text(workdir / "metrics.jsonl").splitlines()
     return float(sum(parse_json(row).get("seconds", 0.0) for row in rows))
 

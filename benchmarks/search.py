@@ -5,7 +5,8 @@
 
 `--data` has the reference's published predictor (`acc_predictor_mbv3.npz`) and its latency tables
 of the Note10 (`note10/*.yaml`). The reference's own search (`EvolutionFinder`) runs with the same
-two, at the same population and generations. The first call of each is told apart: it compiles.
+two, at the same population and generations. The first call of each compiles, and
+is reported separately.
 """
 
 import argparse

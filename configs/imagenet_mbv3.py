@@ -69,7 +69,7 @@ PHASES = {
 
 
 def get_config(options: str = "1.0") -> ConfigDict:
-    """`options`: the width multiplier, "1.0" or "1.2", and behind a comma "short"."""
+    """`options`: the width multiplier, "1.0" or "1.2", and after a comma "short"."""
     width, _, sizes = options.partition(",")
     if width not in SPACES:
         raise ValueError(f"imagenet_mbv3.py:{options}: expected 1.0 or 1.2, found {width!r}")

@@ -68,7 +68,7 @@ class SpaceConfig:
         inverted residuals; its ResNet has 0.
       stem: output channels of the stem; of a ResNet, at width multiplier 1.
       stem_stride: stride of the stem's convolution; not of a ResNet.
-      first: output channels of the one fixed block behind the stem; not of a ResNet.
+      first: output channels of the one fixed block after the stem; not of a ResNet.
       stages: the elastic stages, each with `width` (output channels), `stride`, `act` ("relu",
         "relu6", "h_swish"), `se` (squeeze-and-excitation), `depth` (blocks that are always there)
         and `elastic` (whether it has more of them).
@@ -168,7 +168,7 @@ class DataConfig:
       label_key: a tfds dataset's name for the class.
       corrupt: a corrupt image ends the run ("stop"), or is skipped and counted ("skip").
       batch_size: images a step, over all devices. Source: the reference's 64 of each worker.
-      resolutions: heights = widths in pixels, one of which is drawn for every batch. Source: ours;
+      resolutions: input resolutions in pixels; one is sampled per batch. Source: ours;
         the reference draws from 128, 132, ... 224.
       augment: how a training image is varied.
       center_crop: evaluation resizes the shorter side to resolution / `center_crop` and takes the
@@ -222,7 +222,7 @@ class TrainConfig:
       schedule: a cosine takes the learning rate to 0 in each "phase", or once in the "run", evenly
         by steps, or by subnet "passes", so that steps of many subnets take it further; in these two
         only the first phase may warm up. Source: the reference has "phase".
-      momentum: share of the last update that the next one keeps; of AdamW, its first beta. Source:
+      momentum: momentum of SGD (Nesterov); for AdamW, its first beta. Source:
         the reference.
       weight_decay: share of the weights that is added to the gradient, before the momentum, or
         after it by AdamW; batch norms and biases have none. Source: the reference.
@@ -231,7 +231,7 @@ class TrainConfig:
       label_smoothing: share of a label that is spread over all classes. Source: the reference.
       dtype: what nets compute in, "float32" or "bfloat16"; parameters, optimiser, statistics and
         losses are float32 in both.
-      compute: a subnet's blocks are computed each at its largest ("masks"), each as it is drawn
+      compute: a subnet's blocks are computed each at its largest ("masks"), at its sampled size
         ("branches"), or as suits the backend ("auto": branches on CPU, else masks); also in
         evaluation.
       ema: share of itself that a moving average of the parameters keeps at each step, such as
@@ -335,7 +335,7 @@ class EvaluateConfig:
 
     Attributes:
       split: the images that the grid is measured on, "test" or "held_out".
-      resolutions: heights = widths in pixels; () takes the smallest and the largest of
+      resolutions: input resolutions in pixels; () takes the smallest and the largest of
         `data.resolutions`. Source: ours; the reference has 160 and 224.
       batch_size: images that are measured at a time. Source: ours; the reference has 256 a worker.
       calibration_images: training images that a subnet's statistics are taken from. Source: the
@@ -360,7 +360,7 @@ class SearchConfig:
     Attributes:
       archs: random subnets that are measured on the held-out split. Source: ours; the paper
         measures 16,000.
-      resolutions: heights = widths in pixels at which they are measured, and which the search
+      resolutions: input resolutions in pixels at which they are measured, and which the search
         chooses from; () takes `data.resolutions`.
       cost: "macs" (multiply-accumulates), "params", "memory" (bytes of activations) or "latency"
         (milliseconds).
@@ -423,7 +423,7 @@ class FinetuneConfig:
         75; it states no other value.
       warmup_epochs: passes during which the rate rises linearly from 0 to `lr`.
       lr: learning rate after the warm-up; a cosine takes it to 0 at the end.
-      distill: weight of what is learnt from the run's largest net, beside the labels; 0 needs none.
+      distill: weight of the distillation loss from the run's largest net; 0 trains on labels alone.
     """
 
     epochs: float = 25.0

@@ -1,4 +1,4 @@
-"""Convolutions and pooling by the best way of each backend, with symmetric padding k // 2.
+"""The fastest convolutions and pooling for each backend, with symmetric padding k // 2.
 
 XLA's CPU convolutions are slow where once-for-all nets need them: grouped ones 10 to 20 times, and
 dense ones inside a loop or a branch, as the training step has them, 10 to 50 times in their
@@ -26,7 +26,7 @@ Taps = list[tuple[int, int]]
 
 
 def dense_conv(x: jax.Array, weight: jax.Array, stride: int) -> jax.Array:
-    """Convolution, by the best way of the backend.
+    """Convolution, as is fastest on the backend.
 
     Args:
       x: `[batch, height, width, in]`.
@@ -118,7 +118,7 @@ def _windows(padded: jax.Array, k: int, stride: int) -> Iterator[jax.Array]:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def depthwise_conv(x: jax.Array, weight: jax.Array, stride: int) -> jax.Array:
-    """Depthwise convolution, by the best way of the backend: on CPU k * k taps, one by one.
+    """Depthwise convolution, as is fastest on the backend: on CPU k * k taps, one by one.
 
     Args:
       x: `[batch, height, width, channels]`.

@@ -56,7 +56,7 @@ def convert(source: Path, out: Path, license: str = "other") -> str:
 
 
 def _convert_subnet(source: Path, out: Path, about: dict[str, Any]) -> None:
-    """The subnet's card, where it has one, is told in the model card."""
+    """The subnet's card, where it has one, goes into the model card."""
     _, variables = checkpoint.load_subnet(source)
     space, arch, classes, normalization = checkpoint.describe(source / "orbax")
     path = source / "card.json"

@@ -106,7 +106,7 @@ class _Logged:
 class Progress:
     """One phase's progress: images/s, loss, accuracy, time left in the phase and in the run.
 
-    `units` is the phase's work in subnet passes and `units_after` that of the phases behind it:
+    `units` is the phase's work in subnet passes and `units_after` that of the phases after it:
     phases draw different numbers of subnets, so steps are no measure of time.
     """
 

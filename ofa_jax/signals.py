@@ -37,4 +37,4 @@ def _end(number: int, _: object) -> NoReturn:
         os._exit(code)
     all_done()
     what = "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
-    processes.end(f"{what}: the same command goes on", code)
+    processes.end(f"{what}: the same command resumes", code)

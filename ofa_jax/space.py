@@ -98,7 +98,7 @@ class SearchSpace(abc.ABC):
       stages: the elastic stages.
       kernels, expands, depths: the choices, ascending; each is open to every block or stage.
       widths: the width multipliers of every stage's output, ascending; () fixes the widths.
-      resolutions: input heights = widths the space is meant for, in pixels.
+      resolutions: input resolutions the space is meant for, in pixels.
       num_classes, dropout, bn_eps: as in any classifier.
     """
 

@@ -542,7 +542,7 @@ def test_sigterm_saves_and_a_second_run_is_kept_out(tmp_path):
     process.terminate()
     _, error = process.communicate(timeout=SAFETY)
     assert process.returncode == 75, error
-    stopped = re.search(r"saved, phase '(\w+)' at step (\d+): the same command goes on", error)
+    stopped = re.search(r"saved, phase '(\w+)' at step (\d+): the same command resumes", error)
     assert stopped, error
     process = start(*flags)
     out = ""

@@ -30,9 +30,9 @@ def handled(monkeypatch):
 @pytest.mark.parametrize(
     ("number", "code", "line"),
     [
-        (signal.SIGTERM, 75, "stopped by SIGTERM: the same command goes on\n"),
-        (signal.SIGHUP, 75, "stopped by SIGHUP: the same command goes on\n"),
-        (signal.SIGINT, 130, "interrupted: the same command goes on\n"),
+        (signal.SIGTERM, 75, "stopped by SIGTERM: the same command resumes\n"),
+        (signal.SIGHUP, 75, "stopped by SIGHUP: the same command resumes\n"),
+        (signal.SIGINT, 130, "interrupted: the same command resumes\n"),
     ],
 )
 def test_a_signal_ends_with_one_line_and_its_code(number, code, line, capsys):

@@ -8,7 +8,7 @@ from pathlib import Path
 from ofa_jax.data.decode import SUFFIXES
 from ofa_jax.names import printable
 
-KINDS = 8  # of files left out, that are told one by one
+KINDS = 8  # of files left out, that are listed one by one
 # What macOS and network drives put into any folder, beside files with a leading dot.
 SYSTEM = ("__MACOSX", "@eaDir", "desktop.ini", "Thumbs.db")
 

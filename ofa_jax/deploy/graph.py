@@ -141,7 +141,7 @@ class Folding:
         return len(self.layers)
 
     def conv(self, x: int, path: str, stride: int = 1, act: str | None = None) -> int:
-        """A convolution and the batch norm behind it, by their path in the variables."""
+        """A convolution and the batch norm after it, by their path in the variables."""
         params, stats = _at(self.params, path), _at(self.stats, path)
         factor = params["bn"]["scale"] / np.sqrt(stats["bn"]["var"] + self.eps)
         bias = params["bn"]["bias"] - stats["bn"]["mean"] * factor

@@ -91,7 +91,7 @@ def _line(path: Path, classes: dict[str, float], as_json: bool) -> str:
 
 
 def find_images(text: str) -> list[Path]:
-    """The image files that a path or pattern means, in order; those left out are told on stderr."""
+    """The image files of a path or pattern, in order; what is left out is counted on stderr."""
     path = local_path("--images", text)
     if text and path.is_file():
         return [path]

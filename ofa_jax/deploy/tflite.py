@@ -98,7 +98,7 @@ class Model:
         self, code: int, inputs: Sequence[int], shape: Sequence[int], options: str = "",
         act: str | None = None, **values: Any,
     ) -> int:  # fmt: skip
-        """An operator with `options` of that name, and the activation behind it."""
+        """An operator with `options` of that name, and the activation after it."""
         operator = schema.OperatorT()
         if options:
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, options)

@@ -112,7 +112,7 @@ class Nodes:
     def activated(
         self, act: str | None, kind: str, inputs: list[str], output: str, **attributes: Any
     ) -> str:
-        """A node and the activation behind it."""
+        """A node and the activation after it."""
         if act is None:
             return self.add(kind, inputs, output, **attributes)
         x = self.add(kind, inputs, **attributes)

@@ -124,7 +124,7 @@ def _mobilenet_values(config: MobileNetConfig, space: MobileNetSpace) -> dict[st
     _expect("first_conv.out_channels", config.first_conv.out_channels, (space.stem,), space)
     _check_head(config, space)
     if not layers or layers[0] is None:
-        raise ValueError("net.config blocks[0]: expected the fixed block behind the stem")
+        raise ValueError("net.config blocks[0]: expected the fixed block after the stem")
     _expect("blocks[0].out_channels", layers[0].out_channels, (space.first,), space)
 
     widths = [(stage.width,) for stage in space.stages]
@@ -219,7 +219,7 @@ def _place(
         else:
             raise ValueError(
                 f"net.config blocks[{index}], out_channels={out}, stride={stride}: {space.name}"
-                f" has no such block behind stage {stage + 1}, block {position + 1}"
+                f" has no such block after stage {stage + 1}, block {position + 1}"
             )
         found[stage, position] = index, layer
     return found

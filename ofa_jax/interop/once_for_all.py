@@ -126,7 +126,7 @@ def _mobilenet_entries(net: MobileNetV3, elastic: bool) -> Iterator[Entry]:
     yield from _inverted_residual("blocks.0.conv", space.first_block, elastic=False)
     for index, block in enumerate(net.blocks, 1):
         yield from _inverted_residual(f"blocks.{index}.conv", block, elastic)
-    # ProxylessNAS has no layer behind the pooling, and calls the one before it by that name.
+    # ProxylessNAS has no layer after the pooling, and calls the one before it by that name.
     head = "final_expand_layer" if space.features else "feature_mix_layer"
     yield from _conv_bn(head, ("final_expand_layer",), "pointwise")
     if space.features:

@@ -24,8 +24,9 @@ def build_supernet(space: SearchSpace, compute: str = "masks") -> Network:
 
     Args:
       space: any of `list_spaces()`, or one of your own.
-      compute: "masks" computes every elastic block at its largest and zeroes what is not drawn;
-        "branches" computes what is drawn. Equal results, at other prices: see `best_compute`.
+      compute: "masks" computes every elastic block at its largest and zeroes the rest;
+        "branches" computes only the sampled sizes. Equal results; for the cost see
+        `best_compute`.
 
     Raises:
       ValueError: another way to compute.

@@ -1,7 +1,7 @@
-"""What is drawn costs what it is: a switch over the variants of a layer, each of its own size.
+"""Only the sampled variant is computed: a switch over those of a layer, each of its own size.
 
-Masks compute the largest layer whatever is drawn. Here one compiled program holds every variant and
-runs the one that is drawn. Equal layers at different places are traced once.
+Masks compute the largest layer whatever is sampled. Here one compiled program holds every variant
+and runs the sampled one. Equal layers at different places are traced once.
 """
 
 import functools

@@ -22,7 +22,7 @@ SECTIONS = {
 def write_report(workdir: Path) -> Path:
     """Writes `workdir/report.html` of the files that are there, whole or not at all.
 
-    One self-contained page. Files that are missing are told as not there yet, and a part whose
+    One self-contained page. Missing files are shown as not written yet, and a part whose
     files are not as expected says so in its place. For one process alone: of several, only one
     should.
 

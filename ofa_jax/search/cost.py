@@ -61,7 +61,7 @@ def integers(arch: Arch, *values: Any) -> tuple[Any, Arch]:
 
 
 def out_size(size: Any, stride: int) -> Any:
-    """Side length behind a convolution with padding k // 2."""
+    """Side length after a convolution with padding k // 2."""
     return (size - 1) // stride + 1
 
 

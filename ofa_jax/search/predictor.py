@@ -48,7 +48,7 @@ class Predictor:
 
     Attributes:
       space: whose subnets it knows.
-      bins: the resolutions it knows, as (first, behind the last) pixels of each input.
+      bins: the resolutions it knows, as (first, one past the last) pixels of each input.
       params: of the `MLP`.
       report: how good it is: "rmse", "kendall_tau", "spearman" on held-out archs; {} if unknown.
     """

@@ -66,11 +66,11 @@ class InvertedResidual:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MobileNetSpace(SearchSpace):
-    """Inverted residuals behind a stem and one fixed block, with a 1x1 head.
+    """Inverted residuals after a stem and one fixed block, with a 1x1 head.
 
     Attributes:
       stem: output channels of the first 3x3 convolution; `stem_stride` its stride.
-      first: output channels of the one fixed block behind it, `first_act` its activation.
+      first: output channels of the one fixed block after it, `first_act` its activation.
       head: channels of the last convolution; `features` those of the layer before the classifier,
         0 for none. `outer_act` is the activation of the stem and of both.
     """
@@ -98,7 +98,7 @@ class MobileNetSpace(SearchSpace):
 
     @functools.cached_property
     def first_block(self) -> InvertedResidual:
-        """The fixed block behind the stem: kernel 3, no expansion, no SE."""
+        """The fixed block after the stem: kernel 3, no expansion, no SE."""
         return InvertedResidual(
             name="first_block",
             stage=-1,

@@ -96,7 +96,7 @@ class Bottleneck:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ResNetSpace(SearchSpace):
-    """Bottlenecks behind a deep stem; every width follows a multiplier of its own stage.
+    """Bottlenecks after a deep stem; every width follows a multiplier of its own stage.
 
     The genes of `Arch.width` are the stem's middle, the stem's output, then the stages; those of
     `Arch.depth` the stem, whose residual is there only at the largest choice, then the stages.

@@ -41,7 +41,7 @@ def finetune(
 ) -> Path:
     """Trains a subnet of the run further and writes it as `subnets/<name>/`, with its own card.
 
-    Run again after an interruption, it continues behind the newest checkpoint.
+    Run again after an interruption, it resumes from the newest checkpoint.
 
     Args:
       config: the run's configuration; `config.finetune` says how long.

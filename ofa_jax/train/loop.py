@@ -144,7 +144,7 @@ def end_of(legs: list[Leg]) -> int:
 
 
 def find_checkpoint(workdir: Path, legs: list[Leg]) -> tuple[Saved | None, list[Saved]]:
-    """The run's newest whole checkpoint or None, and the broken ones behind it, each told.
+    """The run's newest whole checkpoint or None, and the damaged ones after it, each reported.
 
     The first process looks, and its answer is everybody's.
 

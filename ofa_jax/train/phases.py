@@ -33,7 +33,7 @@ class Phase:
       expands: expand ratios that are open; () opens all of the space's.
       depths: depths that are open, in blocks; () opens all of the space's.
       widths: width multipliers that are open; () opens all of the space's.
-      subnets: how many subnets are drawn for each part of a batch; their gradients are summed.
+      subnets: how many subnets are sampled for each part of a batch; their gradients are summed.
         Source: the reference, of its kernel phase; then it draws 2 and 4.
       draw: "random", each independently, or "sandwich", the largest and the smallest open net
         and the rest at random. Source: the reference.

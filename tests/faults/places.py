@@ -122,7 +122,7 @@ FULL = (
 
 
 def full_disk(undisturbed, directory, rng, stage, left=None):
-    """No space left in a stage; with space again, the same command goes on."""
+    """No space left in a stage; with space again, the same command resumes."""
     with small_disk(directory / "disk") as disk:
         workdir = undisturbed.at(stage, disk)
         filler = fill(disk, rng.randint(2, 20) if left is None else left)
@@ -165,7 +165,7 @@ def read_only(undisturbed, directory, rng):
 
 
 def vanished(undisturbed, directory, rng, stage):
-    """The workdir is moved away while a stage runs; moved back, the same command goes on."""
+    """The workdir is moved away while a stage runs; moved back, the same command resumes."""
     workdir = undisturbed.at(stage, directory)
     run = whole_job(workdir)
     assert wait_until(run, lambda: len(run.out) > 1)

@@ -32,7 +32,7 @@ SIGNALS = {
 CODES = {KILL: -9, TERM: 75, HUP: 75, INT: 130}
 LINE = re.compile(
     r"(interrupted|stopped by SIG(TERM|HUP)( and saved, phase '\w+' at step \d+)?)"
-    r": the same command goes on"
+    r": the same command resumes"
 )
 
 
