@@ -293,4 +293,5 @@ def fail(error: Exception | str, code: int = WRONG) -> NoReturn:
 if __name__ == "__main__":
     streams.make_lasting()
     signals.handle()
-    app.run(main, flags_parser=parse)
+    with signals.ending_at_once():
+        app.run(main, flags_parser=parse)

@@ -27,8 +27,8 @@ An experiment is a file of `configs/`. What it does not set has its default, and
 sets any field on top of it, as `--config.` and the field:
 
 ```bash
-python main.py --mode=profile --config=configs/digits.py --workdir=runs/digits-ema \\
-    --config.train.ema=0.999 --config.phases.oneshot.epochs=30
+python main.py --config=configs/digits.py --workdir=runs/longer --config.train.ema=0.999 \\
+    --config.phases.oneshot.epochs=40 --config.search.constraints='(1.5e6, 3e6)'
 ```
 
 A file of your own says what differs from the defaults:

@@ -1,7 +1,10 @@
 """SIGTERM, a lost terminal and Ctrl-C: one line and an exit code, whatever the run is doing."""
 
+import contextlib
 import os
 import signal
+import sys
+from collections.abc import Iterator
 from typing import NoReturn
 
 from ofa_jax import processes
@@ -29,6 +32,23 @@ def all_done() -> None:
     """From here on, a signal has nothing to tell and waits for nothing."""
     global _ending
     _ending = True
+
+
+@contextlib.contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Ends the process where a signal ends what is inside, once all of it is left.
+
+    Without waiting for the interpreter: it would take modules away from threads that compile.
+    """
+    try:
+        yield
+    except SystemExit as end:
+        if end.code not in (PREEMPTED, INTERRUPTED) or processes.several():
+            raise  # several take leave of each other
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # closed, or without a reader
+                stream.flush()
+        os._exit(end.code)
 
 
 def _end(number: int, _: object) -> NoReturn:

@@ -1,9 +1,11 @@
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 
-from ofa_jax.config import defaults
+from configs import digits
+from ofa_jax.config import check_field, defaults
 from ofa_jax.config_reference import meanings, reference
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
@@ -12,6 +14,14 @@ PHASE = {"kernels": (7,), "expands": (6,), "depths": (3,), "distill": 0.0}
 
 def test_the_page_is_what_the_command_prints():
     assert PAGE.read_text() == reference(), "run what the page's first line says"
+
+
+def test_the_fields_of_the_example_exist():
+    example = re.search(r"```bash\n(.*?)```", PAGE.read_text(), re.DOTALL)[1]
+    found = re.findall(r"--config\.([\w.]+)=", example)
+    assert len(found) == 3
+    for field in found:
+        check_field(digits.get_config(), field)
 
 
 def fields(config, path=""):

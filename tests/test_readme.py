@@ -25,6 +25,7 @@ ELSEWHERE = {
     "configs/cifar10.py": "needs a dataset: tests/test_end_to_end.py brings one",
     "--target=v5e": "needs the TPU compiler: tests/train/test_tpu.py",
     "benchmarks.": "tests/test_benchmarks.py",
+    "runs/longer": "trains for long: tests/test_config_reference.py looks at its fields",
     "ofa_jax.interop": "needs published weights: tests/interop/test_main.py",
     "python -m faults": "tests/test_faults.py",
 }

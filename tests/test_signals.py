@@ -45,6 +45,20 @@ def test_a_signal_ends_with_one_line_and_its_code(number, code, line, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("number", NUMBERS)
+def test_what_is_left_by_a_signal_waits_for_no_thread(number, capsys):
+    left = []
+    with pytest.raises(RuntimeError, match="at once: (75|130)"), signals.ending_at_once():
+        try:
+            signal.raise_signal(number)
+        finally:
+            left.append("files")
+    assert left == ["files"]
+    with pytest.raises(SystemExit) as ended, signals.ending_at_once():
+        raise SystemExit(2)
+    assert ended.value.code == 2
+
+
 def test_after_the_work_there_is_nothing_to_tell(capsys):
     signals.all_done()
     with pytest.raises(RuntimeError, match="at once: 130"):
