@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -12,6 +13,7 @@ from ofa_jax import processes
 # Exit codes: sysexits' "try again", and the shell's for Ctrl-C.
 PREEMPTED, INTERRUPTED = 75, 130
 STOPS = (signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal, or the connection to it, is lost
+GRACE = 20.0  # seconds for leaving what is being done
 
 _ending = False
 
@@ -56,5 +58,11 @@ def _end(number: int, _: object) -> NoReturn:
     if _ending:
         os._exit(code)
     all_done()
+    # The exception may come up where it is swallowed: in a callback, such as the garbage
+    # collector's, or in a library that catches everything.
+    sys.unraisablehook = lambda _: os._exit(code)
+    last = threading.Timer(GRACE, os._exit, (code,))
+    last.daemon = True
+    last.start()
     what = "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
     processes.end(f"{what}: the same command resumes", code)

@@ -1,9 +1,13 @@
 """SIGTERM, SIGHUP and Ctrl-C: one line and a documented exit code."""
 
+import contextlib
 import os
 import signal
+import sys
+import threading
 
 import pytest
+from main_runs import SAFETY
 
 from ofa_jax import signals
 from ofa_jax.train.preemption import stop_requests
@@ -16,6 +20,8 @@ def handled(monkeypatch):
     """The signals are handled as in main.py; `os._exit` raises its code."""
     before = {number: signal.getsignal(number) for number in NUMBERS}
     monkeypatch.setattr(signals, "_ending", False)
+    monkeypatch.setattr(signals, "GRACE", 1e6)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
 
     def ended(code):
         raise RuntimeError(f"at once: {code}")
@@ -57,6 +63,28 @@ def test_what_is_left_by_a_signal_waits_for_no_thread(number, capsys):
     with pytest.raises(SystemExit) as ended, signals.ending_at_once():
         raise SystemExit(2)
     assert ended.value.code == 2
+
+
+class Collected:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_signal_that_comes_where_exceptions_are_swallowed_ends_the_process(monkeypatch, capsys):
+    codes = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    Collected()
+    assert codes == [75]
+    assert capsys.readouterr().err == "stopped by SIGTERM: the same command resumes\n"
+
+
+def test_who_swallows_the_exception_is_not_waited_for(monkeypatch):
+    ended = threading.Event()
+    monkeypatch.setattr(os, "_exit", lambda code: ended.set())
+    monkeypatch.setattr(signals, "GRACE", 0.01)
+    with contextlib.suppress(SystemExit):
+        signal.raise_signal(signal.SIGINT)
+    assert ended.wait(SAFETY)
 
 
 def test_after_the_work_there_is_nothing_to_tell(capsys):
