@@ -178,7 +178,7 @@ def test_a_dataset_of_tfds_that_nobody_knew(tmp_path):
 
 @pytest.mark.slow
 def test_classes_of_any_script_where_the_system_knows_ascii(tmp_path):
-    """A folder as people have it: what is left out is told, and `test` has no classes."""
+    """A folder as people have it: what is left out is reported, and `test` has no classes."""
     names, count = ("ü", "猫", "🦉 'owl'"), 0
     digits = load_dataset(DataConfig())
     for number, example in enumerate(digits.train[i] for i in range(400)):

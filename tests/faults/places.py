@@ -1,7 +1,7 @@
 """Faults of what surrounds a run: streams, disks, directories, limits and the environment.
 
 Each case takes an `Undisturbed` run and an empty directory, and raises where something is lost,
-where the user is told in other than one line, or where the bits differ in the end.
+where the user gets more or less than one line, or where the bits differ at the end.
 """
 
 import contextlib
@@ -180,7 +180,7 @@ def vanished(undisturbed, directory, rng, stage):
 
 
 def two_at_once(undisturbed, directory, rng, stage):
-    """A second run of the same command is told so, and the first one is not disturbed."""
+    """A second run of the same command is refused, and the first one is not disturbed."""
     workdir = undisturbed.at(stage, directory)
     run = whole_job(workdir)
     assert wait_until(run, lambda: run.out)
@@ -203,7 +203,7 @@ def damaged(undisturbed, directory, rng):
 
 
 def odd_path(undisturbed, directory, rng):
-    """Spaces, quotes, `%` and other scripts in the path; the command that is told next runs."""
+    """Spaces, quotes, `%` and other scripts in the path; the proposed next command runs."""
     place = directory / 'it\'s 100% "odd" %41 #1? $HOME ünï 手机'
     place.mkdir()
     workdir = undisturbed.at("fine-tuning", place)
@@ -224,7 +224,7 @@ def next_command(end):
 
 
 def elsewhere(undisturbed, directory, rng):
-    """Started from another directory, by relative paths; the command that is told next runs."""
+    """Started from another directory, by relative paths; the proposed next command runs."""
     undisturbed.at("search", directory)
     config = f"--config={os.path.relpath(REPOSITORY / 'configs/smoke.py', directory)}"
     end = Main(config, "--workdir=run", "--mode=search", cwd=directory).wait()
