@@ -34,6 +34,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while the rest is imported: no traceback
 
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -51,6 +52,7 @@ from ofa_jax.config import FORMATS, Config, check_field, from_dict
 from ofa_jax.deploy.benchmark import benchmark
 from ofa_jax.deploy.export import check_formats, export, export_once
 from ofa_jax.deploy.predict import predict
+from ofa_jax.errors import InputError
 from ofa_jax.files import LINE, short, shown
 from ofa_jax.names import local_path
 from ofa_jax.report import write_report
@@ -129,7 +131,7 @@ def run(config: Config, workdir: Path) -> str:
             return f"--mode=extract {here} " + quote(f"--arch={workdir / 'search' / name}.json")
         case "extract":
             if not FLAGS.arch:
-                raise ValueError("--mode=extract needs --arch: smallest, largest, JSON or a file")
+                raise InputError("--mode=extract needs --arch: smallest, largest, JSON or a file")
             directory = extract_to(config, workdir, FLAGS.arch, FLAGS.resolution, FLAGS.name,
                                    overwrite=FLAGS.overwrite)  # fmt: skip
             return f"--mode=finetune {here} " + quote(f"--subnet={directory.name}")
@@ -190,7 +192,7 @@ def main(_: list[str]) -> None:
                 if (workdir / "config.json").is_file() and FLAGS.workdir:
                     print(f"report: {processes.from_first(lambda: str(write_report(workdir)))}")
         print(f"next: python {quote(sys.argv[0])} {following}")
-    except (ValueError, FloatingPointError, OSError) as error:
+    except (InputError, FloatingPointError, OSError) as error:
         fail_lost(error)
         fail(error)
     except Preempted as stop:
@@ -204,17 +206,17 @@ def main(_: list[str]) -> None:
 
 def check_flags() -> None:
     if FLAGS.mode not in MODES:
-        raise ValueError(f"--mode={FLAGS.mode!r}: expected one of {', '.join(MODES)}")
+        raise InputError(f"--mode={FLAGS.mode!r}: expected one of {', '.join(MODES)}")
     if FLAGS.target and FLAGS.mode != "profile":
-        raise ValueError(f"--target={FLAGS.target!r} is for --mode=profile")
+        raise InputError(f"--target={FLAGS.target!r} is for --mode=profile")
     for flag in USED_BY:
         if FLAGS[flag].present and FLAGS.mode not in USED_BY[flag]:
-            raise ValueError(f"--{flag} is for --mode={' or '.join(USED_BY[flag])}")
+            raise InputError(f"--{flag} is for --mode={' or '.join(USED_BY[flag])}")
     enough = (FLAGS.mode == "profile" and FLAGS.config) or (
         FLAGS.mode in OF_SUBNET and FLAGS.subnet
     )
     if not FLAGS.workdir and not enough:
-        raise ValueError("--workdir is missing: for example --workdir=runs/digits")
+        raise InputError("--workdir is missing: for example --workdir=runs/digits")
 
 
 def read_config(workdir: Path) -> Config:
@@ -235,7 +237,7 @@ def parse(argv: list[str]) -> list[str]:
     try:
         for flag, _, path in (argument.partition("=") for argument in argv):
             if flag == "--config" and not Path(path.split(":")[0]).is_file():
-                raise ValueError(f"--config={shown(path)} is no file: try configs/digits.py")
+                raise InputError(f"--config={shown(path)} is no file: try configs/digits.py")
         return FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         check_overrides(argv)
@@ -254,7 +256,7 @@ def check_overrides(argv: list[str]) -> None:
             check_field(alone["config"].value, override.removeprefix("--config.").split("=")[0])
     except (flags.Error, AttributeError, KeyError, TypeError, OSError):
         return  # it is the file that is wrong
-    except ValueError as error:
+    except InputError as error:
         fail(error)
     finally:
         sys.argv = argv
@@ -286,7 +288,7 @@ def fail(error: Exception | str, code: int = WRONG) -> NoReturn:
     if isinstance(error, OSError) and error.filename:
         text = f"{error.filename}: {error.strerror}"
     if "Traceback" in text:  # ml_collections quotes what a config file raised
-        text = text.strip().splitlines()[-1].removeprefix("ValueError: ")
+        text = re.sub(r"^[\w.]+Error: ", "", text.strip().splitlines()[-1])
     processes.end(short(f"error: {text}", LINE), code)
 
 

@@ -2,6 +2,7 @@
 
 from ofa_jax import interop, search
 from ofa_jax.checkpoint import load_subnet, load_supernet
+from ofa_jax.errors import InputError
 from ofa_jax.interop import published
 from ofa_jax.models import build_supernet
 from ofa_jax.search.cost import macs, params
@@ -16,6 +17,7 @@ from ofa_jax.train.sort_width import sort_width
 __version__ = "0.1.0"
 __all__ = [
     "Arch",
+    "InputError",
     "Phase",
     "SearchSpace",
     "build_latency_table",

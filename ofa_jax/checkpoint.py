@@ -13,6 +13,7 @@ import jax
 import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
+from ofa_jax.errors import InputError
 from ofa_jax.files import naming, read_json, short, write_json, writing
 from ofa_jax.models import Network, build_subnet, build_supernet
 from ofa_jax.names import check_inside
@@ -203,7 +204,7 @@ def load_subnet(directory: str | Path) -> tuple[Network, Tree]:
     network = Path(directory) / "orbax"
     description = describe(network)
     if description.arch is None:
-        raise ValueError(f"{directory} holds no subnet: its description has no arch")
+        raise InputError(f"{directory} holds no subnet: its description has no arch")
     subnet = build_subnet(description.space, description.arch)
     return subnet, _load_variables(network, subnet, None)
 
@@ -250,7 +251,7 @@ def describe(directory: Path, check: bool = True) -> Description:
         found = _readable(directory, restore, check)["description"]
     with naming(directory):
         if not isinstance(found, dict) or "space" not in found:
-            raise ValueError("it holds no network: its description has no space")
+            raise InputError("it holds no network: its description has no space")
         written = build(_Written, found, strict=False)
         space = space_from_dict(written.space)
         arch = None if written.arch is None else space.arch_from_dict(written.arch)
@@ -280,16 +281,16 @@ def _abstract(like: Tree) -> Tree:
 def _readable(path: Path, restore: Callable[[], Any], check: bool = True) -> Any:
     """Runs a restore and turns whatever the storage raises into one line that names the path."""
     if not path.is_dir():
-        raise ValueError(f"no checkpoint at {path}")
+        raise InputError(f"no checkpoint at {path}")
     for inner in path.rglob("*"):  # a pipe would be waited for
         if not (inner.is_file() or inner.is_dir()):
-            raise ValueError(f"checkpoint {path} cannot be read: {inner.name} is no regular file")
+            raise InputError(f"checkpoint {path} cannot be read: {inner.name} is no regular file")
     if check:
         _check_seal(path)
     try:
         return restore()
     except Exception as error:  # tensorstore, zarr, JSON and orbax each raise their own
-        raise ValueError(f"checkpoint {path} cannot be read: {short(error)}") from error
+        raise InputError(f"checkpoint {path} cannot be read: {short(error)}") from error
 
 
 # Orbax finds a missing file, not a changed one, and a damaged array makes it print pages; so
@@ -308,15 +309,15 @@ def _check_seal(directory: Path) -> None:
         expected = build(dict[str, str], read_json(directory / SEAL))
         for name in expected:
             check_inside(SEAL, name)
-    except ValueError as error:
-        raise ValueError(f"checkpoint {directory} cannot be read: {SEAL} is damaged") from error
+    except InputError as error:
+        raise InputError(f"checkpoint {directory} cannot be read: {SEAL} is damaged") from error
     # What else lies there, such as .DS_Store, is nobody's damage.
     for name, wanted in sorted(expected.items()):
         path = directory / name
         if not path.is_file():
-            raise ValueError(f"checkpoint {directory} cannot be read: its file {name} is missing")
+            raise InputError(f"checkpoint {directory} cannot be read: its file {name} is missing")
         if checksum(path) != wanted:
-            raise ValueError(
+            raise InputError(
                 f"checkpoint {directory} cannot be read: its file {name} is altered or truncated"
             )
 

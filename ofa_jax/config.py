@@ -12,6 +12,7 @@ from typing import Any
 
 import ml_collections
 
+from ofa_jax.errors import InputError
 from ofa_jax.files import shown
 from ofa_jax.plain import build
 from ofa_jax.space import PIXELS, Number, SearchSpace, Stage
@@ -31,27 +32,27 @@ def _between(section: Any, low: float, high: float, *fields: str) -> None:
     for field in fields:
         if not low <= getattr(section, field) <= high:
             limits = f"at least {low}" if high == math.inf else f"{low} to {high}"
-            raise ValueError(f"{field}={getattr(section, field)}: expected {limits}")
+            raise InputError(f"{field}={getattr(section, field)}: expected {limits}")
 
 
 def _pixels(field: str, resolutions: tuple[int, ...]) -> None:
     """Raises `ValueError` unless all of these are sizes of images."""
     if not all(1 <= size <= PIXELS for size in resolutions):
-        raise ValueError(f"{field}={shown(resolutions)}: expected pixels, 1 to {PIXELS}")
+        raise InputError(f"{field}={shown(resolutions)}: expected pixels, 1 to {PIXELS}")
 
 
 def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise ValueError(f"{field}={value!r}: expected one of {', '.join(allowed) or 'none'}")
+        raise InputError(f"{field}={value!r}: expected one of {', '.join(allowed) or 'none'}")
 
 
 def check_normalization(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
     """Raises `ValueError` unless both are of three channels of pixels in [0, 1]."""
     for field, values, low in (("mean", mean, 0), ("std", std, 0.001)):
         if len(values) != 3:
-            raise ValueError(f"{field}={shown(values)}: expected 3 numbers")
+            raise InputError(f"{field}={shown(values)}: expected 3 numbers")
         if not all(low <= value <= 1 for value in values):
-            raise ValueError(f"{field}={values}: expected numbers from {low} to 1")
+            raise InputError(f"{field}={values}: expected numbers from {low} to 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,11 +139,11 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         _one_of("crop", self.crop, ("resized", "pad"))
         if self.policy not in ("", "trivial"):
-            raise ValueError(f"policy={self.policy!r}: expected 'trivial', or '' for none")
+            raise InputError(f"policy={self.policy!r}: expected 'trivial', or '' for none")
         if not (len(self.area) == 2 and 0 < self.area[0] <= self.area[1] <= 1):
-            raise ValueError(f"area={self.area}: expected two shares of the image, from 0 to 1")
+            raise InputError(f"area={self.area}: expected two shares of the image, from 0 to 1")
         if not (len(self.aspect) == 2 and 0.01 <= self.aspect[0] <= self.aspect[1] <= 100):
-            raise ValueError(f"aspect={self.aspect}: expected two ratios, width over height")
+            raise InputError(f"aspect={self.aspect}: expected two ratios, width over height")
         _between(self, 0, 100, "mixup", "cutmix")
         _between(self, 0, 1, "pad", "flip", "brightness", "saturation", "erase")
 
@@ -209,7 +210,7 @@ class DataConfig:
         _between(self, 0, 1000, "workers")
         _between(self, 1, 1000, "threads", "prefetch")
         if self.size and (len(self.size) != 2 or self.size[0] < 1 or self.size[1] < 2):
-            raise ValueError(f"size={self.size}: expected (training images, classes), or nothing")
+            raise InputError(f"size={self.size}: expected (training images, classes), or nothing")
         check_normalization(self.mean, self.std)
 
 
@@ -261,9 +262,9 @@ class TrainConfig:
         _between(self, 0, math.inf, "clip")
         _between(self, 0, 1, "label_smoothing", "weight_decay")
         if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum={self.momentum}: expected at least 0, below 1")
+            raise InputError(f"momentum={self.momentum}: expected at least 0, below 1")
         if not 0 <= self.ema < 1:
-            raise ValueError(f"ema={self.ema}: expected at least 0, below 1")
+            raise InputError(f"ema={self.ema}: expected at least 0, below 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -297,7 +298,7 @@ class ParallelConfig:
         _one_of("subnets", self.subnets, ("own", "same"))
         _one_of("statistics", self.statistics, ("own", "global"))
         if self.statistics == "global" and self.subnets == "own":
-            raise ValueError(
+            raise InputError(
                 "statistics='global' needs subnets='same': channels of different subnets have no"
                 " statistics in common"
             )
@@ -397,9 +398,9 @@ class SearchConfig:
         _between(self, 0, DRAWN, "random_archs")
         _pixels("resolutions", self.resolutions)
         if any(c <= 0 for c in self.constraints):
-            raise ValueError(f"constraints={shown(self.constraints)}: expected positive costs")
+            raise InputError(f"constraints={shown(self.constraints)}: expected positive costs")
         if not -1 <= self.least_tau <= 1:
-            raise ValueError(f"least_tau={self.least_tau}: expected -1 to 1")
+            raise InputError(f"least_tau={self.least_tau}: expected -1 to 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -497,25 +498,25 @@ class Config:
         for name in self.curriculum:
             _one_of("curriculum", name, tuple(self.phases))
         if len(set(self.curriculum)) != len(self.curriculum):
-            raise ValueError(f"curriculum={self.curriculum}: a phase is named twice")
+            raise InputError(f"curriculum={self.curriculum}: a phase is named twice")
         for field in ("data.batch_size", "train.checkpoint_steps", "train.checkpoint_keep",
                       "evaluate.batch_size", "evaluate.calibration_images",
                       "evaluate.calibration_batch_size"):  # fmt: skip
             section, key = field.split(".")
             value = getattr(getattr(self, section), key)
             if value < 1:
-                raise ValueError(f"{field}={value}: expected at least 1")
+                raise InputError(f"{field}={value}: expected at least 1")
         if not self.data.resolutions:
-            raise ValueError("data.resolutions=(): expected pixels")
+            raise InputError("data.resolutions=(): expected pixels")
         _pixels("data.resolutions", self.data.resolutions)
         _pixels("evaluate.resolutions", self.evaluate.resolutions)
         space = self.search_space(self.space.num_classes or 2)
         if not (self.curriculum or self.init):
-            raise ValueError("curriculum=(): expected the names of one phase or more, or `init`")
+            raise InputError("curriculum=(): expected the names of one phase or more, or `init`")
         check_curriculum(space, self.ordered_phases(), teacher=bool(self.init))
         for name in self.curriculum[1:] if self.train.schedule != "phase" else ():
             if self.phases[name].warmup_epochs:
-                raise ValueError(
+                raise InputError(
                     f"phases.{name}.warmup_epochs={self.phases[name].warmup_epochs}: with"
                     f" train.schedule={self.train.schedule!r} only the first phase warms up"
                 )
@@ -529,7 +530,7 @@ class Config:
         given = {f.name: getattr(self.space, f.name) for f in dataclasses.fields(self.space)}
         asked = given.pop("num_classes")
         if asked not in (0, num_classes):
-            raise ValueError(
+            raise InputError(
                 f"space.num_classes={asked}: {self.data.name} has {num_classes} classes"
                 " (0 takes the dataset's)"
             )
@@ -581,5 +582,5 @@ def check_field(config: Any, path: str) -> None:
             near = difflib.get_close_matches(part, names, n=1)
             hint = f"did you mean {known}{near[0]}? " if near else ""
             expected = f"expected {', '.join(names)}" if names else f"{known[:-1]} has no fields"
-            raise ValueError(f"unknown field {known}{shown(part)[1:-1]}: {hint}{expected}")
+            raise InputError(f"unknown field {known}{shown(part)[1:-1]}: {hint}{expected}")
         config, known = config[part], f"{known}{part}."

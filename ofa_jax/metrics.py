@@ -17,6 +17,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
 
+from ofa_jax.errors import InputError
 from ofa_jax.files import parse_json, read_text, write_text, writing
 from ofa_jax.plain import build
 from ofa_jax.processes import hear, is_first
@@ -92,7 +93,7 @@ class MetricsLog:
 def _logged_by(line: str, step: int) -> bool:
     try:
         return build(_Logged, parse_json(line), strict=False).step <= step
-    except ValueError:  # the half line of a killed run
+    except InputError:  # the half line of a killed run
         return False
 
 

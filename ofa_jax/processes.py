@@ -16,6 +16,8 @@ import numpy as np
 from jax.errors import JaxRuntimeError
 from jax.experimental import multihost_utils
 
+from ofa_jax.errors import InputError
+
 LOST = 69  # exit code: sysexits' "service unavailable"
 
 
@@ -39,14 +41,14 @@ def connect(coordinator: str = "", count: int = 0, index: int = -1, timeout: int
     if count == 1 or not (any(given) or _in_cluster()):
         return
     if any(given) and not all(given):
-        raise ValueError(
+        raise InputError(
             "--coordinator=HOST:PORT, --processes=N and --process=I go together: the first"
             " process's address, how many there are, and which this one is, from 0"
         )
     if any(given) and not index < count:
-        raise ValueError(f"--process={index}: expected 0 to {count - 1}, as --processes={count}")
+        raise InputError(f"--process={index}: expected 0 to {count - 1}, as --processes={count}")
     if coordinator and not coordinator.rpartition(":")[2].isdigit():
-        raise ValueError(f"--coordinator={coordinator!r}: expected HOST:PORT")
+        raise InputError(f"--coordinator={coordinator!r}: expected HOST:PORT")
     # JAX's own limits end the process with pages of C++; this one, and parallel.timeout for one
     # that no longer answers, come first.
     late = threading.Timer(timeout, _give_up, (coordinator, timeout))
@@ -62,7 +64,7 @@ def connect(coordinator: str = "", count: int = 0, index: int = -1, timeout: int
         )
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"the processes of this run did not meet: {reason}{_hint()}") from error
+        raise InputError(f"the processes of this run did not meet: {reason}{_hint()}") from error
     finally:
         late.cancel()
 
@@ -148,7 +150,7 @@ def together() -> Iterator[None]:
         raise mine
     for index, text in enumerate(errors):
         if text:
-            raise ValueError(f"process {index}: {text}")
+            raise InputError(f"process {index}: {text}")
 
 
 def from_first(function: Callable[[], Any]) -> Any:
@@ -167,7 +169,7 @@ def check_same(what: str, values: dict[str, Any]) -> None:
         for key in sorted({*everyone[0], *theirs}):
             first, other = everyone[0].get(key), theirs.get(key)
             if first != other:
-                raise ValueError(
+                raise InputError(
                     f"the processes differ in {what}: {key} is {first!r} in process 0,"
                     f" {other!r} in process {index}"
                 )

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ofa_jax.errors import InputError
 from ofa_jax.files import shown
 
 ACTIVATIONS = ("relu", "relu6", "h_swish")
@@ -117,39 +118,39 @@ class SearchSpace(abc.ABC):
         for field in ("kernels", "expands", "depths", "widths", "resolutions"):
             values = getattr(self, field)
             if (not values and field != "widths") or list(values) != sorted(set(values)):
-                raise ValueError(f"{field}={values}: expected ascending numbers")
+                raise InputError(f"{field}={values}: expected ascending numbers")
             if values and (values[0] < 0 or (values[0] == 0 and field != "depths")):
-                raise ValueError(f"{field}={values}: expected positive numbers")
+                raise InputError(f"{field}={values}: expected positive numbers")
             if values and values[-1] > LARGEST[field]:
-                raise ValueError(f"{field}={values}: expected at most {LARGEST[field]}")
+                raise InputError(f"{field}={values}: expected at most {LARGEST[field]}")
         if any(k % 2 == 0 for k in self.kernels):
-            raise ValueError(f"kernels={self.kernels}: expected odd sizes")
+            raise InputError(f"kernels={self.kernels}: expected odd sizes")
         if not self.stages:
-            raise ValueError("stages=(): expected one stage or more")
+            raise InputError("stages=(): expected one stage or more")
         blocks = sum(depths[-1] for depths in self.stage_depths)
         if blocks > BLOCKS:
-            raise ValueError(f"stages: {blocks} blocks: expected at most {BLOCKS}")
+            raise InputError(f"stages: {blocks} blocks: expected at most {BLOCKS}")
         for i, (stage, depths) in enumerate(zip(self.stages, self.stage_depths, strict=True)):
             if stage.act not in ACTIVATIONS:
                 allowed = ", ".join(ACTIVATIONS)
-                raise ValueError(f"stages[{i}].act={stage.act!r}: expected one of {allowed}")
+                raise InputError(f"stages[{i}].act={stage.act!r}: expected one of {allowed}")
             self._check_channels(f"stages[{i}].width", stage.width)
             if stage.stride not in (1, 2):
-                raise ValueError(f"stages[{i}].stride={stage.stride}: expected 1 or 2")
+                raise InputError(f"stages[{i}].stride={stage.stride}: expected 1 or 2")
             if stage.depth < 0:
-                raise ValueError(f"stages[{i}].depth={stage.depth}: expected at least 0")
+                raise InputError(f"stages[{i}].depth={stage.depth}: expected at least 0")
             if depths[0] < 1:
-                raise ValueError(f"stages[{i}] may have {depths[0]} blocks: expected at least 1")
+                raise InputError(f"stages[{i}] may have {depths[0]} blocks: expected at least 1")
         if not 2 <= self.num_classes <= CLASSES:
-            raise ValueError(f"num_classes={self.num_classes}: expected 2 to {CLASSES:,}")
+            raise InputError(f"num_classes={self.num_classes}: expected 2 to {CLASSES:,}")
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout={self.dropout}: expected a rate in [0, 1)")
+            raise InputError(f"dropout={self.dropout}: expected a rate in [0, 1)")
         if not 1e-12 <= self.bn_eps <= 1:
-            raise ValueError(f"bn_eps={self.bn_eps}: expected 1e-12 to 1")
+            raise InputError(f"bn_eps={self.bn_eps}: expected 1e-12 to 1")
 
     def _check_channels(self, field: str, channels: int, least: int = 1) -> None:
         if not least <= channels <= CHANNELS:
-            raise ValueError(f"{field}={channels}: expected {least} to {CHANNELS:,} channels")
+            raise InputError(f"{field}={channels}: expected {least} to {CHANNELS:,} channels")
 
     # -- static structure ----------------------------------------------------------------------
 
@@ -212,7 +213,7 @@ class SearchSpace(abc.ABC):
             values = allowed if values is None else tuple(values)
             wrong = [v for v in values if v not in allowed]
             if wrong or bool(values) != bool(allowed):
-                raise ValueError(f"{field}={values}: {self.name} has the choices {allowed} only")
+                raise InputError(f"{field}={values}: {self.name} has the choices {allowed} only")
             opened.append(np.asarray([v in values for v in allowed]) if allowed else None)
         return Choices(*opened)
 
@@ -268,10 +269,10 @@ class SearchSpace(abc.ABC):
           ValueError: a missing key, a wrong length or a value outside the choices, by name.
         """
         if not isinstance(values, Mapping):
-            raise ValueError(f"arch={shown(values)}: expected an object with {self.keys}")
+            raise InputError(f"arch={shown(values)}: expected an object with {self.keys}")
         missing = [d.key for d in self.dimensions.values() if d.key and d.key not in values]
         if missing:
-            raise ValueError(f"arch lacks {missing}: expected the keys {self.keys}")
+            raise InputError(f"arch lacks {missing}: expected the keys {self.keys}")
         depth = self._indices(self.dimensions["depth"], values, None)
         active = self.active(np.asarray(depth))
         indices = {
@@ -296,7 +297,7 @@ class SearchSpace(abc.ABC):
         if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != length:
             text = isinstance(values, str) or not isinstance(values, Sequence)
             count = shown(values) if text else f"{len(values)} entries"
-            raise ValueError(f"arch[{key!r}] has {count}: {self.name} has {length}")
+            raise InputError(f"arch[{key!r}] has {count}: {self.name} has {length}")
         indices = []
         for i, (value, choices) in enumerate(zip(values, dimension.values, strict=True)):
             if value is None and active is not None and not active[i]:
@@ -306,7 +307,7 @@ class SearchSpace(abc.ABC):
             elif not isinstance(value, bool) and value in dimension.also:
                 indices.append(dimension.also.index(value))
             else:
-                raise ValueError(
+                raise InputError(
                     f"arch[{key!r}][{i}]={shown(value)}: {self.name} allows {shown(choices)}"
                 )
         return indices
@@ -329,7 +330,7 @@ class SearchSpace(abc.ABC):
         expected = tuple((len(d.values),) for d in self.dimensions.values())
         shapes = tuple(jnp.shape(a) for a in jax.tree.leaves(arch))
         if shapes != expected:
-            raise ValueError(f"arch has shapes {shapes}: one arch of {self.name} has {expected}")
+            raise InputError(f"arch has shapes {shapes}: one arch of {self.name} has {expected}")
 
     def indices(self, arch: Arch) -> dict[str, list[int]]:
         """The choice indices of one concrete arch by field, as plain numbers."""

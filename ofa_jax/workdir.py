@@ -14,6 +14,7 @@ from ofa_jax import processes
 from ofa_jax.config import Config, from_dict, to_dict
 from ofa_jax.contents import PLACES, contents, same_place
 from ofa_jax.data.sources import Dataset
+from ofa_jax.errors import InputError
 from ofa_jax.files import LONGEST, naming, read_object, short, shown, write_json
 from ofa_jax.plain import build
 
@@ -50,13 +51,13 @@ def check(workdir: Path, config: Config) -> None:
             different = _other_contents(workdir, config, different)
         if different:
             told = "; ".join(list(different.values())[:3])
-            raise ValueError(f"{workdir} belongs to another config: {told}")
+            raise InputError(f"{workdir} belongs to another config: {told}")
 
 
 def _other_contents(workdir: Path, config: Config, different: dict[str, str]) -> dict[str, str]:
     """The differences but for those of paths that name what the run began with."""
     stored = _stored_contents(workdir)
-    with contextlib.suppress(ValueError):  # nothing to compare with
+    with contextlib.suppress(InputError):  # nothing to compare with
         ours = contents(config) if stored else {}
         same = {place for place in PLACES if ours.get(place) and ours[place] == stored[place]}
         return {key: told for key, told in different.items() if key not in same}
@@ -81,7 +82,7 @@ def check_contents(workdir: Path, config: Config, dataset: Dataset) -> None:
     if not stored:
         write_json(workdir / "contents.json", contents(config, dataset))
     elif stored.get("data.name") != dataset.digest():
-        raise ValueError(
+        raise InputError(
             f"{workdir} was begun with other images, or other classes, than"
             f" data.name={shown(config.data.name)} has now ({dataset})"
         )
@@ -134,7 +135,7 @@ def claim(workdir: Path, config: Config, dataset: Dataset) -> Iterator[None]:
                 _write_config(workdir, config, dataset, held)
         with processes.together():
             if not (workdir / "config.json").is_file():
-                raise ValueError(f"workdir {workdir} is not the first process's: it must be shared")
+                raise InputError(f"workdir {workdir} is not the first process's: it must be shared")
         yield
 
 
@@ -154,7 +155,7 @@ def _written(workdir: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or error
-        raise ValueError(f"workdir {workdir} cannot be written: {reason}") from error
+        raise InputError(f"workdir {workdir} cannot be written: {reason}") from error
 
 
 def _lock(workdir: Path, held: contextlib.ExitStack) -> None:
@@ -172,7 +173,7 @@ def _take(lock: TextIO, workdir: Path) -> None:
     except BlockingIOError as error:
         lock.seek(0)
         told = short(lock.read(LONGEST))
-        raise ValueError(f"{workdir} is in use by another run, process {told}") from error
+        raise InputError(f"{workdir} is in use by another run, process {told}") from error
     lock.truncate(0)
     lock.write(str(os.getpid()))
     lock.flush()
@@ -186,7 +187,7 @@ def stored_config(workdir: Path) -> Config:
     """
     path = workdir / "config.json"
     if not path.is_file():
-        raise ValueError(f"{path} does not exist: give --config, for example configs/digits.py")
+        raise InputError(f"{path} does not exist: give --config, for example configs/digits.py")
     return read_config(path)
 
 

@@ -41,7 +41,7 @@ ALLOWED = {
                "extras", "interop", "metrics", "processes", "__version__"},
 }  # fmt: skip
 
-EVERYWHERE = {"files", "names"}  # what meets the disk
+EVERYWHERE = {"errors", "files", "names"}  # what meets users and the disk
 
 
 def imports(path):

@@ -11,6 +11,7 @@ LARGEST = 2**27  # pixels; damaged headers say any number, and memory is taken f
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(LARGEST))  # read when it is imported
 import cv2  # noqa: E402
 
+from ofa_jax.errors import InputError  # noqa: E402
 from ofa_jax.files import short  # noqa: E402
 
 # Batches are made in parallel already; OpenCV's own threads would only fight over the cores.
@@ -46,9 +47,9 @@ def decode(image: bytes | np.ndarray) -> np.ndarray:
             pixels = _turned(pixels, _orientation(image))
     except Exception as error:  # each library has its own
         reason = f"OpenCV: {error.err}" if isinstance(error, cv2.error) else error
-        raise ValueError(short(reason)) from error
+        raise InputError(short(reason)) from error
     if pixels is None or pixels.ndim != 3:  # a matrix: of numbers, as PFM
-        raise ValueError("truncated, damaged or of a format OpenCV does not read")
+        raise InputError("truncated, damaged or of a format OpenCV does not read")
     return pixels
 
 
@@ -57,7 +58,7 @@ def _decode(image: bytes) -> np.ndarray | None:
         try:
             height, width, *_ = simplejpeg.decode_jpeg_header(image)
             if height * width > LARGEST:
-                raise ValueError(f"{height} x {width} pixels: expected at most {LARGEST:,}")
+                raise InputError(f"{height} x {width} pixels: expected at most {LARGEST:,}")
             return simplejpeg.decode_jpeg(image, "RGB")
         except ValueError as error:
             # Stray bytes between complete parts lose no pixel, and ImageNet has such files.
@@ -90,5 +91,5 @@ def _three_channels(image: np.ndarray) -> np.ndarray:
     if image.ndim == 2:
         image = image[..., None]
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3, 4):
-        raise ValueError(f"{image.dtype} of shape {image.shape}: expected uint8, 1, 3 or 4 deep")
+        raise InputError(f"{image.dtype} of shape {image.shape}: expected uint8, 1, 3 or 4 deep")
     return image.repeat(3, axis=2) if image.shape[2] == 1 else image[..., :3]

@@ -10,6 +10,7 @@ from ofa_jax.config import DataConfig
 from ofa_jax.data.decode import decode
 from ofa_jax.data.sources import Source
 from ofa_jax.data.transforms import augment, resize_and_crop
+from ofa_jax.errors import InputError
 from ofa_jax.files import short
 
 Example = dict[str, Any]
@@ -17,7 +18,7 @@ HINT = "; data.corrupt='skip' skips such images and counts them"
 CORRUPT_IN_A_ROW = 100  # after so many, it is not the images
 
 
-class CorruptImage(ValueError):
+class CorruptImage(InputError):
     """An image that cannot be decoded."""
 
 
@@ -35,13 +36,13 @@ class Reader:
         """(pixels `[height, width, 3]` uint8, label)."""
         example = self.source[index]
         if not 0 <= example["label"] < self.classes:
-            raise ValueError(
+            raise InputError(
                 f"{self.source.where(index)}: label {example['label']} is outside the"
                 f" {self.classes} classes"
             )
         try:
             return decode(example["image"]), example["label"]
-        except ValueError as error:
+        except InputError as error:
             told = f"corrupt image {self.source.where(index)}: {short(error)}"
             raise CorruptImage(told + HINT) from error
 
@@ -83,7 +84,7 @@ class TrainingExample:
                     raise
                 self.read.tell(index, error)
                 index = (index + 1) % len(self.read)
-        raise ValueError(f"{CORRUPT_IN_A_ROW} corrupt images in a row")
+        raise InputError(f"{CORRUPT_IN_A_ROW} corrupt images in a row")
 
 
 @functools.lru_cache(maxsize=64)

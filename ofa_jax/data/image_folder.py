@@ -8,6 +8,7 @@ from typing import Any
 from ofa_jax.data.decode import SUFFIXES
 from ofa_jax.data.image_files import counts, is_hidden, sort_out
 from ofa_jax.data.sources import USUAL_SPLITS, Collection, Source
+from ofa_jax.errors import InputError
 from ofa_jax.files import read_bytes
 from ofa_jax.names import printable, read_name
 
@@ -28,15 +29,15 @@ class FolderSource:
         self.left_out = _outside(root)
         folders = class_folders(root)
         if not folders:
-            raise ValueError(
+            raise InputError(
                 f"{printable(root)} has no class folders, but {counts(self.left_out) or 'nothing'}"
             )
         for name, folder in folders.items():
             if name not in class_names:
-                raise ValueError(f"{printable(folder)}: there is no such class to train on")
+                raise InputError(f"{printable(folder)}: there is no such class to train on")
             images, left_out = sort_out(os.scandir(folder))
             if not images:
-                raise ValueError(
+                raise InputError(
                     f"{printable(folder)} has no images ({' '.join(SUFFIXES)}), but"
                     f" {counts(left_out) or 'nothing'}"
                 )
@@ -71,7 +72,7 @@ def image_folder(root: Path, train_split: str = "train") -> Collection:
     class_names = tuple(class_folders(splits[train_split]))
     only_splits = {name.lower() for name in class_names} <= {"train", *USUAL_SPLITS}
     if len(class_names) < 2 or only_splits:
-        raise ValueError(
+        raise InputError(
             f"data.name={str(root)!r}: expected a folder of images for each class, found"
             f" {', '.join(class_names) or 'none'} in {printable(splits[train_split])}"
         )

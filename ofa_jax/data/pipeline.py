@@ -15,6 +15,7 @@ from absl import flags
 from ofa_jax.config import DataConfig
 from ofa_jax.data.examples import EvaluationExample, Reader, TrainingExample
 from ofa_jax.data.sources import Dataset
+from ofa_jax.errors import InputError
 
 Batch = dict[str, np.ndarray]
 
@@ -103,7 +104,7 @@ def _training(
 ) -> grain.MapDataset:
     source = dataset.train
     if batch_size > len(source):
-        raise ValueError(
+        raise InputError(
             f"data.batch_size={batch_size}: {dataset.name} has {len(source)} training images"
         )
     load = TrainingExample(

@@ -11,6 +11,7 @@ import numpy as np
 
 from ofa_jax.config import DataConfig
 from ofa_jax.data.image_files import counts
+from ofa_jax.errors import InputError
 from ofa_jax.names import local_path
 
 USUAL_SPLITS = ("test", "validation", "val", "valid")  # in the order that tests prefer
@@ -150,12 +151,12 @@ def find_collection(config: DataConfig) -> Collection:
     if not (name.startswith(("/", ".", "~")) or ("/" in name and folder.is_dir())):
         return tfds_source.by_name(config)
     if not folder.is_dir():
-        raise ValueError(f"data.name={name!r}: there is no such folder")
+        raise InputError(f"data.name={name!r}: there is no such folder")
     if (folder / "dataset_info.json").is_file():
         return tfds_source.from_folder(folder, config)
     prepared = sorted(folder.glob("*/dataset_info.json"))
     if prepared:
-        raise ValueError(f"data.name={name!r}: give the version's folder, {prepared[-1].parent}")
+        raise InputError(f"data.name={name!r}: give the version's folder, {prepared[-1].parent}")
     return image_folder.image_folder(folder, config.train_split)
 
 
@@ -176,7 +177,7 @@ def split_up(found: Collection, config: DataConfig) -> Dataset:
     test = _open_or_carve(found, "test_split", test_split)
     needed = [held_out is None, test is None]
     if any(needed) and not 0 < config.held_out * sum(needed) < len(train):
-        raise ValueError(
+        raise InputError(
             f"data.held_out={config.held_out}: expected 1 to {(len(train) - 1) // sum(needed)}"
             f" for {found.name}, which has {len(train)} training images"
         )
@@ -222,23 +223,23 @@ def _open_or_carve(found: Collection, field: str, split: str) -> Source | None:
         return None
     try:
         return _open(found, field, split)
-    except ValueError as error:
+    except InputError as error:
         hint = f"data.{field}={NO_SPLIT!r} holds out training images instead"
-        raise ValueError(f"{error}; {hint}") from error
+        raise InputError(f"{error}; {hint}") from error
 
 
 def _open(found: Collection, field: str, split: str) -> Source:
     """Opens a split such as "train", or of a tfds dataset "train[:10%]" or "train+test"."""
     if not all(name in found.splits for name in _names(split)):
-        raise ValueError(f"data.{field}={split!r}: {found.name} has {', '.join(found.splits)}")
+        raise InputError(f"data.{field}={split!r}: {found.name} has {', '.join(found.splits)}")
     try:
         source = found.open(split)
     except KeyError as error:
-        raise ValueError(f"data.{field}={split!r}: only splits of tfds can be sliced") from error
+        raise InputError(f"data.{field}={split!r}: only splits of tfds can be sliced") from error
     except ValueError as error:
-        raise ValueError(f"data.{field}={split!r} of {found.name}: {error}") from error
+        raise InputError(f"data.{field}={split!r} of {found.name}: {error}") from error
     if not len(source):
-        raise ValueError(f"data.{field}={split!r} of {found.name} has no images")
+        raise InputError(f"data.{field}={split!r} of {found.name} has no images")
     return source
 
 

@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 
 from ofa_jax.config import DataConfig
 from ofa_jax.data.sources import Collection, Source
+from ofa_jax.errors import InputError
 from ofa_jax.files import read_object, read_text, short
 from ofa_jax.names import local_path
 
@@ -61,13 +62,13 @@ def by_name(config: DataConfig) -> Collection:
     """
     data_dir = local_path("data.data_dir", config.data_dir) if config.data_dir else None
     if data_dir is not None and not data_dir.is_dir():
-        raise ValueError(f"data.data_dir={config.data_dir!r}: there is no such folder")
+        raise InputError(f"data.data_dir={config.data_dir!r}: there is no such folder")
     try:
         builder = tfds.builder(config.name, data_dir=data_dir, file_format="array_record")
     except tfds.core.registered.DatasetNotFoundError as error:
-        raise ValueError(_unknown(config.name, data_dir)) from error
+        raise InputError(_unknown(config.name, data_dir)) from error
     except (ValueError, AssertionError, ImportError) as error:  # its config, version or needs
-        raise ValueError(f"data.name={config.name!r}: {error}") from error
+        raise InputError(f"data.name={config.name!r}: {error}") from error
     if not builder.info.splits:
         _prepare(builder, config)
     return _collection(builder, config)
@@ -82,7 +83,7 @@ def from_folder(folder: Path, config: DataConfig) -> Collection:
     try:
         builder = tfds.builder_from_directory(folder)
     except Exception as error:  # its parsers each raise their own
-        raise ValueError(
+        raise InputError(
             f"{folder} is no prepared dataset, by dataset_info.json and features.json:"
             f" {short(error)}"
         ) from error
@@ -95,19 +96,19 @@ def _collection(builder: tfds.core.DatasetBuilder, config: DataConfig) -> Collec
         key = getattr(config, field)
         if key not in features:
             have = ", ".join(sorted(features)) or "nothing"
-            raise ValueError(f"data.{field}={key!r}: {name} in {builder.data_path} has {have}")
+            raise InputError(f"data.{field}={key!r}: {name} in {builder.data_path} has {have}")
     image, label = features[config.image_key], features[config.label_key]
     if len(image.shape or ()) != 3 or image.np_dtype != np.uint8:
-        raise ValueError(f"data.image_key={config.image_key!r} of {name} holds no images: {image}")
+        raise InputError(f"data.image_key={config.image_key!r} of {name} holds no images: {image}")
     if not isinstance(label, tfds.features.ClassLabel):
-        raise ValueError(f"data.label_key={config.label_key!r} of {name} holds no classes: {label}")
+        raise InputError(f"data.label_key={config.label_key!r} of {name} holds no classes: {label}")
     if len(label.names) < 2:
-        raise ValueError(
+        raise InputError(
             f"data.label_key={config.label_key!r} of {name} in {builder.data_path} has"
             f" {len(label.names)} classes: expected 2 or more"
         )
     if not builder.info.file_format.value == "array_record":
-        raise ValueError(
+        raise InputError(
             f"{name} in {builder.data_path} is stored as {builder.info.file_format.value}, which"
             " has no random access: prepare it with file_format='array_record'"
         )
@@ -139,13 +140,13 @@ def _prepare(builder: tfds.core.DatasetBuilder, config: DataConfig) -> None:
     try:
         builder.download_and_prepare(file_format="array_record")
     except ImportError as error:
-        raise ValueError(
+        raise InputError(
             f"data.name={config.name!r} is not in {where}, and to prepare it tfds needs a package"
             f" that is not installed ({error}): pip install tensorflow, or prepare it on another"
             " machine; reading it needs no TensorFlow"
         ) from error
     except (OSError, AssertionError, tfds.download.DownloadError) as error:
-        raise ValueError(
+        raise InputError(
             f"data.name={config.name!r} cannot be prepared in {where}: {error}"
         ) from error
 
@@ -159,7 +160,7 @@ def _check_network(builder: tfds.core.DatasetBuilder, config: DataConfig) -> Non
         except urllib.error.HTTPError:
             return  # it answers; tfds may ask in another way
         except (OSError, ValueError) as error:
-            raise ValueError(
+            raise InputError(
                 f"data.name={config.name!r} is not in {builder.data_path}, and its host cannot be"
                 f" reached ({getattr(error, 'reason', error)}): set data.data_dir to where it is"
                 " prepared, or prepare it on a machine with a network"

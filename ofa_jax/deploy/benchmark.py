@@ -13,6 +13,7 @@ import numpy as np
 
 from ofa_jax import checkpoint
 from ofa_jax.deploy.export import KINDS, load_export
+from ofa_jax.errors import InputError
 from ofa_jax.interop import reference
 from ofa_jax.metrics import track
 from ofa_jax.models import Network
@@ -36,7 +37,7 @@ def benchmark(directory: Path, batch: int = 32, repeats: int = REPEATS) -> None:
       ValueError: an altered subnet, or a batch below 1.
     """
     if batch < 1:
-        raise ValueError(f"--batch={batch}: expected at least 1")
+        raise InputError(f"--batch={batch}: expected at least 1")
     card = read_card(directory)
     calls: dict[Case, Call] = {}
     for size in sorted({1, batch}):

@@ -19,6 +19,7 @@ from ofa_jax.data.sources import Dataset, load_dataset
 from ofa_jax.data.transforms import normalize_images
 from ofa_jax.deploy import graph as graph_lib
 from ofa_jax.deploy.graph import Graph
+from ofa_jax.errors import InputError
 from ofa_jax.extras import check_installed
 from ofa_jax.files import TEMPORARY, written
 from ofa_jax.metrics import track
@@ -84,10 +85,10 @@ def _export(
     for name in formats:
         path = directory / KINDS[name].file
         if path.exists() and not (overwrite or _mark(path).exists()):
-            raise ValueError(f"{path} exists: --overwrite replaces it")
+            raise InputError(f"{path} exists: --overwrite replaces it")
     dataset = load_dataset(config.data)
     if card.classes != tuple(dataset.class_names):
-        raise ValueError(f"subnet {directory} has other classes than {config.data.name}")
+        raise InputError(f"subnet {directory} has other classes than {config.data.name}")
     subnet, variables = checkpoint.load_subnet(directory)
     graph = graph_lib.fold(subnet, variables)
     if uint8:
@@ -135,7 +136,7 @@ def check_formats(names: Sequence[str], field: str = "--format") -> None:
     """Raises `ValueError` unless all formats are known and what they need is installed."""
     for name in names:
         if name not in KINDS:
-            raise ValueError(f"{field}={name!r}: expected {', '.join(FORMATS)}")
+            raise InputError(f"{field}={name!r}: expected {', '.join(FORMATS)}")
         check_installed(f"{field}={name}", "deploy", *KINDS[name].packages)
 
 
@@ -243,7 +244,7 @@ def compare(call: Call, images: np.ndarray, wanted: np.ndarray, name: str) -> fl
         _difference(call(images), wanted),
     )
     if not difference <= TOLERANCE:
-        raise ValueError(
+        raise InputError(
             f"the {name} file's logits differ from the subnet's by {difference:.1e} of the largest:"
             f" expected at most {TOLERANCE:.0e}; it is not kept"
         )

@@ -16,6 +16,7 @@ from ofa_jax import checkpoint
 from ofa_jax.data.decode import SUFFIXES, decode
 from ofa_jax.data.image_files import counts, files_below, sort_out
 from ofa_jax.data.transforms import normalize_images, resize_and_crop
+from ofa_jax.errors import InputError
 from ofa_jax.files import read_bytes, shown
 from ofa_jax.metrics import counted
 from ofa_jax.names import local_path, printable
@@ -44,7 +45,7 @@ def predict(
     paths = find_images(images)
     subnet, variables = checkpoint.load_subnet(directory)
     if len(card.classes) != subnet.space.num_classes:
-        raise ValueError(
+        raise InputError(
             f"{directory}: its card names {len(card.classes)} classes, its net has"
             f" {subnet.space.num_classes}"
         )
@@ -60,7 +61,7 @@ def predict(
             print(_line(path, {card.classes[i]: float(row[i]) for i in best}, as_json), flush=True)
         read += len(some)
     if not read:
-        raise ValueError(f"--images={shown(images)}: none of {counted(len(paths), 'image')} is one")
+        raise InputError(f"--images={shown(images)}: none of {counted(len(paths), 'image')} is one")
     if read < len(paths):
         print(f"{len(paths) - read} of {len(paths)} images skipped", file=sys.stderr)
 
@@ -70,7 +71,7 @@ def readable(paths: Sequence[Path], card: Card, strict: bool) -> Iterator[tuple[
     for path in paths:
         try:
             yield path, read_image(path, card)
-        except ValueError as error:
+        except InputError as error:
             if strict:
                 raise
             print(f"{error}: skipped", file=sys.stderr)
@@ -98,7 +99,7 @@ def find_images(text: str) -> list[Path]:
     among = files_below(path) if path.is_dir() else map(Path, glob.glob(str(path)))
     images, left_out = sort_out(among if text else ())
     if not images:
-        raise ValueError(
+        raise InputError(
             f"--images={shown(text)}: expected image files ({' '.join(SUFFIXES)}), a directory or a"
             f" pattern, found {counts(left_out) or 'nothing'}"
         )
@@ -111,6 +112,6 @@ def read_image(path: Path, card: Card) -> np.ndarray:
     """The pixels of one file as the net's preprocessing makes them, uint8."""
     try:
         pixels = decode(read_bytes(path))
-    except ValueError as error:
-        raise ValueError(f"image {printable(path)} cannot be read: {error}") from error
+    except InputError as error:
+        raise InputError(f"image {printable(path)} cannot be read: {error}") from error
     return resize_and_crop(pixels, card.resolution, card.preprocessing.center_crop)

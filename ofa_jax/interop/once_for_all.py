@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ofa_jax.elastic import matrix_name
+from ofa_jax.errors import InputError
 from ofa_jax.files import short
 from ofa_jax.models import MobileNetV3, Network, ResNet, build_subnet, build_supernet
 from ofa_jax.space import Arch, SearchSpace
@@ -104,7 +105,7 @@ def to_once_for_all(
         try:
             array = np.asarray(_at(variables, entry.path))
         except KeyError as error:
-            raise ValueError(f"variables lack {'/'.join(entry.path)}, {entry.name}") from error
+            raise InputError(f"variables lack {'/'.join(entry.path)}, {entry.name}") from error
         state_dict[entry.name] = np.ascontiguousarray(LAYOUTS[entry.layout][1](array))
         if entry.name.endswith("running_var"):  # a counter that nothing reads, but strict loading
             counter = entry.name.replace("running_var", "num_batches_tracked")
@@ -204,9 +205,9 @@ def _numpy(value: Any, name: str) -> np.ndarray:
         with np.errstate(over="ignore"):
             array = array.astype(np.float32)
     except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
-        raise ValueError(f"{name} holds no real numbers: {short(error)}") from error
+        raise InputError(f"{name} holds no real numbers: {short(error)}") from error
     if not np.isfinite(array).all():
-        raise ValueError(f"{name} holds what is no finite number")
+        raise InputError(f"{name} holds what is no finite number")
     return array
 
 
@@ -226,4 +227,4 @@ def _check_names(what: str, names: list[str], owner: str) -> None:
     if names:
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         told = ", ".join(short(name) for name in names[:5])
-        raise ValueError(f"{len(names)} {what} tensors for {owner}: {told}{more}")
+        raise InputError(f"{len(names)} {what} tensors for {owner}: {told}{more}")

@@ -1,5 +1,6 @@
 """Flax modules: the networks; besides them only the accuracy predictor is one."""
 
+from ofa_jax.errors import InputError
 from ofa_jax.models.mobilenet import MobileNetV3
 from ofa_jax.models.resnet import ResNet
 from ofa_jax.space import Arch, SearchSpace
@@ -32,7 +33,7 @@ def build_supernet(space: SearchSpace, compute: str = "masks") -> Network:
       ValueError: another way to compute.
     """
     if compute not in WAYS:
-        raise ValueError(f"compute={compute!r}: expected one of {', '.join(WAYS)}")
+        raise InputError(f"compute={compute!r}: expected one of {', '.join(WAYS)}")
     if isinstance(space, ResNetSpace):
         return ResNet(space, space.stem_block, space.blocks, compute=compute)
     assert isinstance(space, MobileNetSpace)

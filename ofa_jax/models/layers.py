@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ofa_jax import conv, elastic
+from ofa_jax.errors import InputError
 from ofa_jax.models.branches import drawn_depthwise
 from ofa_jax.space import Arch, SearchSpace
 from ofa_jax.spaces import Bottleneck, InvertedResidual, Stem
@@ -347,12 +348,12 @@ def check_call(
 ) -> None:
     """Raises `ValueError` unless a network over `blocks` may be called so."""
     if images.ndim != 4 or images.shape[-1] != 3:
-        raise ValueError(f"images have shape {images.shape}: expected [batch, height, width, 3]")
+        raise InputError(f"images have shape {images.shape}: expected [batch, height, width, 3]")
     if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ValueError(f"images are {images.dtype}: expected normalised float32 or bfloat16")
+        raise InputError(f"images are {images.dtype}: expected normalised float32 or bfloat16")
     if arch is None and any(block.elastic for block in blocks):
-        raise ValueError("the supernet needs an arch: net.apply(variables, images, arch)")
+        raise InputError("the supernet needs an arch: net.apply(variables, images, arch)")
     if arch is not None and blocks != space.blocks:
-        raise ValueError("a subnet takes no arch: subnet.apply(variables, images)")
+        raise InputError("a subnet takes no arch: subnet.apply(variables, images)")
     if arch is not None:
         space.check_single(arch)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ofa_jax.errors import InputError
 from ofa_jax.files import read_text, short, write_text
 from ofa_jax.report import costs, grid, search, subnets, summary, training
 from ofa_jax.report.page import document, paragraph
@@ -46,7 +47,7 @@ def write_report(workdir: Path) -> Path:
 def _holds(path: Path, page: str) -> bool:
     try:
         return read_text(path) == page
-    except ValueError:
+    except InputError:
         return False
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from ofa_jax.checkpoint import load_space
 from ofa_jax.config import from_dict
+from ofa_jax.errors import InputError
 from ofa_jax.files import parse_json, read_object
 from ofa_jax.names import printable
 from ofa_jax.space import SearchSpace
@@ -208,7 +209,7 @@ def _lines(path: Path) -> Iterator[Row]:
 def _object(path: Path) -> Row:
     try:
         return read_object(path)
-    except ValueError:
+    except InputError:
         return {}
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ofa_jax.errors import InputError
 from ofa_jax.report import charts
 from ofa_jax.report.page import (
     NOT_YET,
@@ -36,7 +37,7 @@ def _costs(run: Run, kind: str, workdir: Path) -> list[float]:
         return []
     try:
         config = from_dict(run.config)
-    except ValueError:
+    except InputError:
         return []
     table = Path(config.search.latency_table or workdir / "search" / "latency.json")
     if kind != config.search.cost or (kind == "latency" and not table.exists()):

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import yaml
 
+from ofa_jax.errors import InputError
 from ofa_jax.files import naming, read_object, read_text, short, shown
 from ofa_jax.plain import build
 from ofa_jax.space import PIXELS, Arch, SearchSpace
@@ -91,7 +92,7 @@ class LatencyTable:
     def check(self, resolution: int) -> None:
         """Raises `ValueError` unless the table has the resolution."""
         if resolution not in self.milliseconds:
-            raise ValueError(
+            raise InputError(
                 f"{self.source} has no resolution {resolution}: it has {sorted(self.milliseconds)}"
             )
 
@@ -138,7 +139,7 @@ def _flatten(
 
 def _look_up(table: Mapping[str, float], key: str, resolution: int, source: str) -> float:
     if key not in table:
-        raise ValueError(f"{source} has no key {key!r} at resolution {resolution}")
+        raise InputError(f"{source} has no key {key!r} at resolution {resolution}")
     return table[key]
 
 
@@ -300,16 +301,16 @@ class _File:
 
     def __post_init__(self) -> None:
         if self.unit != UNIT:
-            raise ValueError(f"unit={shown(self.unit)}: expected {UNIT!r}")
+            raise InputError(f"unit={shown(self.unit)}: expected {UNIT!r}")
         if not 1e-3 <= self.factor <= 1e3:
-            raise ValueError(f"factor={self.factor}: expected 0.001 to 1000")
+            raise InputError(f"factor={self.factor}: expected 0.001 to 1000")
         if not self.resolutions or not all(map(_is_pixels, self.resolutions)):
-            raise ValueError(f"resolutions: expected an object of tables by pixels, 1 to {PIXELS}")
+            raise InputError(f"resolutions: expected an object of tables by pixels, 1 to {PIXELS}")
 
 
 def _check_ms(field: str, value: float) -> None:
     if not 0 <= value <= MOST_MS:
-        raise ValueError(f"{field}={value}: expected 0 to {MOST_MS:.0e} ms")
+        raise InputError(f"{field}={value}: expected 0 to {MOST_MS:.0e} ms")
 
 
 def _is_pixels(text: str) -> bool:
@@ -321,7 +322,7 @@ def _read_yamls(directory: Path) -> tuple[dict[int, dict[str, float]], dict[str,
     files = {p.name.removesuffix(suffix): p for p in directory.glob(f"*{suffix}")}
     numbered = sorted((int(name), path) for name, path in files.items() if _is_pixels(name))
     if not numbered:
-        raise ValueError(f"{directory} has no table: expected <resolution>{suffix}")
+        raise InputError(f"{directory} has no table: expected <resolution>{suffix}")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     tables = {}
     for resolution, path in numbered:
@@ -329,7 +330,7 @@ def _read_yamls(directory: Path) -> tuple[dict[int, dict[str, float]], dict[str,
         try:
             data = yaml.load(text, Loader=loader)
         except Exception as error:  # also of dates and numbers that are none
-            raise ValueError(f"{path} is not YAML: {short(error)}") from error
+            raise InputError(f"{path} is not YAML: {short(error)}") from error
         with naming(path):
             entries = build(dict[str, _Theirs], data, "table", strict=False)
         tables[resolution] = {key: entry.mean for key, entry in entries.items()}
@@ -338,7 +339,7 @@ def _read_yamls(directory: Path) -> tuple[dict[int, dict[str, float]], dict[str,
 
 def _read_json(path: Path) -> tuple[dict[int, dict[str, float]], dict[str, Any]]:
     if not path.exists():
-        raise ValueError(f"no latency table at {path}")
+        raise InputError(f"no latency table at {path}")
     with naming(path):
         about = read_object(path, "unit", "resolutions")
         table = build(_File, about, strict=False)

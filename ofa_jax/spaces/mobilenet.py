@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 
+from ofa_jax.errors import InputError
 from ofa_jax.space import (
     ACTIVATIONS,
     Arch,
@@ -88,13 +89,13 @@ class MobileNetSpace(SearchSpace):
         for field in ("outer_act", "first_act"):
             if getattr(self, field) not in ACTIVATIONS:
                 allowed = ", ".join(ACTIVATIONS)
-                raise ValueError(f"{field}={getattr(self, field)!r}: expected one of {allowed}")
+                raise InputError(f"{field}={getattr(self, field)!r}: expected one of {allowed}")
         for field, least in (("stem", 1), ("first", 1), ("head", 1), ("features", 0)):
             self._check_channels(field, getattr(self, field), least)
         if self.stem_stride not in (1, 2):
-            raise ValueError(f"stem_stride={self.stem_stride}: expected 1 or 2")
+            raise InputError(f"stem_stride={self.stem_stride}: expected 1 or 2")
         if self.widths:
-            raise ValueError(f"widths={self.widths}: inverted residuals have no elastic width")
+            raise InputError(f"widths={self.widths}: inverted residuals have no elastic width")
 
     @functools.cached_property
     def first_block(self) -> InvertedResidual:

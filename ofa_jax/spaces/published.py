@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ofa_jax.errors import InputError
 from ofa_jax.files import shown
 from ofa_jax.plain import build
 from ofa_jax.space import SearchSpace, Stage, make_divisible
@@ -119,12 +120,12 @@ def get_space(name: str, **overrides: Any) -> SearchSpace:
       ValueError: an unknown id or field.
     """
     if not isinstance(name, str) or name not in _SPACES:
-        raise ValueError(f"space {shown(name)} is unknown: expected one of {', '.join(_SPACES)}")
+        raise InputError(f"space {shown(name)} is unknown: expected one of {', '.join(_SPACES)}")
     space = _SPACES[name](name)
     given = {f.name: getattr(space, f.name) for f in dataclasses.fields(space)}
     unknown = [k for k in overrides if k not in given or k == "name"]
     if unknown:
-        raise ValueError(
+        raise InputError(
             f"space field {shown(unknown[0])} is unknown to {name}: expected one of"
             f" {', '.join(given)}"
         )
@@ -144,10 +145,10 @@ def space_from_dict(data: Mapping[str, Any]) -> SearchSpace:
       ValueError: an unknown family; a field that is unknown, missing or of another type.
     """
     if not isinstance(data, Mapping):
-        raise ValueError(f"space={shown(data)}: expected the description of a search space")
+        raise InputError(f"space={shown(data)}: expected the description of a search space")
     fields = dict(data)
     family = fields.pop("family", None)
     if not isinstance(family, str) or family not in FAMILIES:
         expected = ", ".join(FAMILIES)
-        raise ValueError(f"space family {shown(family)} is unknown: expected {expected}")
+        raise InputError(f"space family {shown(family)} is unknown: expected {expected}")
     return build(FAMILIES[family], fields, "space")

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from ofa_jax.errors import InputError
 from ofa_jax.space import (
     Arch,
     Choices,
@@ -117,13 +118,13 @@ class ResNetSpace(SearchSpace):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.kernels != (3,):
-            raise ValueError(f"kernels={self.kernels}: bottlenecks have kernel 3 only")
+            raise InputError(f"kernels={self.kernels}: bottlenecks have kernel 3 only")
         self._check_channels("stem", self.stem)
         if not self.widths:
-            raise ValueError("widths=(): expected one multiplier or more, such as (1.0,)")
+            raise InputError("widths=(): expected one multiplier or more, such as (1.0,)")
         for index, stage in enumerate(self.stages):
             if stage.se:
-                raise ValueError(f"stages[{index}].se=True: bottlenecks have no SE")
+                raise InputError(f"stages[{index}].se=True: bottlenecks have no SE")
 
     def scaled(self, width: int) -> tuple[int, ...]:
         """The channels of a layer of base `width` for each width choice."""

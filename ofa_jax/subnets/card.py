@@ -12,6 +12,7 @@ from typing import Any
 
 from ofa_jax.checkpoint import checksum
 from ofa_jax.config import check_normalization
+from ofa_jax.errors import InputError
 from ofa_jax.files import TEMPORARY, naming, read_json, shown, write_json, write_text
 from ofa_jax.metrics import counted
 from ofa_jax.names import check_inside, check_name, local_path
@@ -41,7 +42,7 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if not 1 <= self.resize_shorter_side <= 100 * PIXELS or not 0.01 <= self.center_crop <= 1:
-            raise ValueError(
+            raise InputError(
                 f"resize_shorter_side={self.resize_shorter_side}, center_crop={self.center_crop}:"
                 " expected pixels, and 0.01 to 1"
             )
@@ -79,7 +80,7 @@ class Tuned:
     def __post_init__(self) -> None:
         for when in (self.before, self.after):
             if "held_out" not in when:
-                raise ValueError("before, after: expected figures of held_out")
+                raise InputError("before, after: expected figures of held_out")
             for split, figures in when.items():
                 check_figures(shown(split), figures)
 
@@ -143,15 +144,15 @@ class Card:
 
     def __post_init__(self) -> None:
         if self.schema != 1:
-            raise ValueError(f"schema={self.schema}: expected 1; a newer ofa_jax wrote this card")
+            raise InputError(f"schema={self.schema}: expected 1; a newer ofa_jax wrote this card")
         check_name("name", self.name)
         if not 1 <= self.resolution <= PIXELS:
-            raise ValueError(f"resolution={self.resolution}: expected 1 to {PIXELS} pixels")
+            raise InputError(f"resolution={self.resolution}: expected 1 to {PIXELS} pixels")
         for split, figures in self.accuracy.items():
             check_figures(f"accuracy.{shown(split)}", figures)
         for kind in self.exports:
             if kind not in RUN:
-                raise ValueError(f"exports: {shown(kind)}: expected {', '.join(RUN)}")
+                raise InputError(f"exports: {shown(kind)}: expected {', '.join(RUN)}")
         if self.finetuned:
             build(Tuned, {**self.finetuned, "source": self.finetuned.get("from")}, "finetuned",
                   strict=False)  # fmt: skip
@@ -162,7 +163,7 @@ class Card:
 def check_figures(field: str, figures: Mapping[str, float]) -> None:
     """Raises `ValueError` unless there is a top-1 among a split's figures."""
     if not 0 <= figures.get("top1", -1.0) <= 1:
-        raise ValueError(f"{field}.top1={figures.get('top1')}: expected 0 to 1")
+        raise InputError(f"{field}.top1={figures.get('top1')}: expected 0 to 1")
 
 
 def find_subnet(workdir: Path, text: str) -> Path:
@@ -176,7 +177,7 @@ def find_subnet(workdir: Path, text: str) -> Path:
         if text and (directory / CARD).is_file():
             return directory
     names = sorted(path.parent.name for path in (workdir / "subnets").glob(f"*/{CARD}"))
-    raise ValueError(
+    raise InputError(
         f"--subnet={shown(text)}: expected a subnet's directory, or a name in"
         f" {workdir / 'subnets'}: {', '.join(names) or 'none yet, --mode=extract makes one'}"
     )
@@ -190,17 +191,17 @@ def read_card(directory: Path) -> Card:
     """
     path = directory / CARD
     if not path.is_file():
-        raise ValueError(f"{directory} is no subnet: it has no {CARD}")
+        raise InputError(f"{directory} is no subnet: it has no {CARD}")
     with naming(path):
         card = build(Card, read_json(path))
     for made in card.exports.values():
         if made.file not in card.files:
-            raise ValueError(f"{path}: {made.file} has no checksum in files")
+            raise InputError(f"{path}: {made.file} has no checksum in files")
     for name, expected in card.files.items():
         if not (directory / name).is_file():
-            raise ValueError(f"subnet {directory}: its file {name} is missing")
+            raise InputError(f"subnet {directory}: its file {name} is missing")
         if checksum(directory / name) != expected:
-            raise ValueError(f"subnet {directory}: its file {name} is altered or truncated")
+            raise InputError(f"subnet {directory}: its file {name} is altered or truncated")
     return card
 
 
@@ -213,7 +214,7 @@ def foreign_file(directory: Path) -> str:
         return "no directory"
     try:
         card = build(Card, read_json(directory / CARD))
-    except ValueError:
+    except InputError:
         return f"no readable {CARD}"
     own = {CARD, README, *card.files}
     for path in sorted(directory.rglob("*")):

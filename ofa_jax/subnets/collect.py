@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from ofa_jax import processes
 from ofa_jax.config import Config
 from ofa_jax.data.sources import Dataset
+from ofa_jax.errors import InputError
 from ofa_jax.files import parse_json, read_text, write_text, writing
 from ofa_jax.metrics import track
 from ofa_jax.models import Network
@@ -128,7 +129,7 @@ class _Row:
 
     def __post_init__(self) -> None:
         if not (self.index >= 0 and self.resolution >= 1 and 0 <= self.top1 <= 1):
-            raise ValueError(f"{self}: expected an index, pixels and a share")
+            raise InputError(f"{self}: expected an index, pixels and a share")
 
 
 def read_measured(path: Path, space: SearchSpace, sizes: tuple[int, ...]) -> dict[str, Any]:
@@ -144,7 +145,7 @@ def read_measured(path: Path, space: SearchSpace, sizes: tuple[int, ...]) -> dic
         try:
             row = build(_Row, parse_json(line))
             space.arch_from_dict(row.arch)
-        except ValueError:
+        except InputError:
             continue
         rows.append(dataclasses.asdict(row))
     write_text(path, "".join(json.dumps(row) + "\n" for row in rows))

@@ -18,6 +18,7 @@ from ofa_jax.config import Config, DataConfig
 from ofa_jax.data import pipeline
 from ofa_jax.data.sources import Dataset, load_dataset
 from ofa_jax.data.transforms import normalize_images, other_normalization
+from ofa_jax.errors import InputError
 from ofa_jax.files import naming, read_object, write_json
 from ofa_jax.metrics import track
 from ofa_jax.models import Network, best_compute
@@ -97,16 +98,16 @@ def load_trained(config: Config, workdir: Path) -> tuple[Dataset, SearchSpace, N
     space, net, variables = checkpoint.load_supernet(directory)
     _, _, theirs, normalization = checkpoint.describe(directory, check=False)
     if space.num_classes != len(dataset.class_names):
-        raise ValueError(
+        raise InputError(
             f"{directory} has {space.num_classes} classes, {config.data.name}"
             f" {len(dataset.class_names)}: expected the data that it was trained on"
         )
     difference = other_normalization(normalization, config.data)
     if difference:
-        raise ValueError(f"{directory} was trained with other images: {difference}")
+        raise InputError(f"{directory} was trained with other images: {difference}")
     for ours, trained in zip(dataset.class_names, theirs, strict=False):
         if ours != trained:
-            raise ValueError(
+            raise InputError(
                 f"{directory} was trained with the class {trained!r} where {config.data.name} has"
                 f" {ours!r}"
             )
@@ -255,7 +256,7 @@ def measure_one(
 def _figures(sums: np.ndarray) -> dict[str, float]:
     correct, loss, count = sums
     if not count:
-        raise ValueError("no image of the split could be read")
+        raise InputError("no image of the split could be read")
     return {"top1": float(correct / count), "loss": float(loss / count)}
 
 

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from ofa_jax import elastic
+from ofa_jax.errors import InputError
 from ofa_jax.models import Network, build_subnet
 from ofa_jax.space import Arch, SearchSpace
 from ofa_jax.spaces import InvertedResidual
@@ -63,10 +64,10 @@ def _prefix(sources: Tree, path: Any, shape: tuple[int, ...]) -> np.ndarray:
     array = sources
     for entry in path:
         if entry.key not in array:
-            raise ValueError(f"variables lack {jax.tree_util.keystr(path)}: not of this space")
+            raise InputError(f"variables lack {jax.tree_util.keystr(path)}: not of this space")
         array = array[entry.key]
     if array.ndim != len(shape) or any(a < s for a, s in zip(array.shape, shape, strict=True)):
-        raise ValueError(
+        raise InputError(
             f"variables{jax.tree_util.keystr(path)} has shape {array.shape}: the space needs at"
             f" least {shape}"
         )

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ofa_jax.errors import InputError
 from ofa_jax.files import write_json
 from ofa_jax.metrics import track
 from ofa_jax.models import build_subnet
@@ -62,13 +63,13 @@ def build_latency_table(
     """
     path = Path(path)
     if dtype not in ("float32", "bfloat16"):
-        raise ValueError(f"dtype={dtype!r}: expected float32 or bfloat16")
+        raise InputError(f"dtype={dtype!r}: expected float32 or bfloat16")
     if not path.absolute().parent.is_dir():
-        raise ValueError(f"{path} cannot be written: there is no directory {path.parent}")
+        raise InputError(f"{path} cannot be written: there is no directory {path.parent}")
     numbers = [("batch_size", batch_size), ("repeats", repeats)]
     for name, value in (*numbers, *(("resolutions", size) for size in resolutions)):
         if value < 1:
-            raise ValueError(f"{name}={value}: expected at least 1")
+            raise InputError(f"{name}={value}: expected at least 1")
     image = jnp.zeros((batch_size, 1, 1, 1), dtype)
     tables = {}
     for resolution in resolutions:

@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 
 from ofa_jax import checkpoint, mesh, processes
 from ofa_jax.config import Config, DataConfig
+from ofa_jax.errors import InputError
 from ofa_jax.files import (
     TEMPORARY,
     JsonError,
@@ -153,12 +154,12 @@ def read_arch(space: SearchSpace, text: str) -> tuple[Arch, int | None, str]:
         try:
             values = parse_json(text)
         except JsonError as error:
-            raise ValueError(f"--arch={shown(text)} is not JSON: {error}") from error
+            raise InputError(f"--arch={shown(text)} is not JSON: {error}") from error
         arch, resolution = _arch_of(space, values)
         return arch, resolution, _digest(space, arch)
     path = local_path("--arch", text)
     if not path.exists():
-        raise ValueError(
+        raise InputError(
             f"--arch={shown(text)}: expected 'largest', 'smallest', 'published:NAME', a JSON object"
             " or a file"
         )
@@ -173,12 +174,12 @@ def _arch_of(space: SearchSpace, values: Any) -> tuple[Arch, int | None]:
     known = {"resolution", *(d.key for d in space.dimensions.values())}
     unknown = [key for key in values if key not in known]
     if unknown:
-        raise ValueError(
+        raise InputError(
             f"arch has the unknown key {shown(unknown[0])}: expected {space.keys}, 'resolution'"
         )
     resolution = build(int | None, values.get("resolution"), "arch['resolution']")
     if resolution is not None and not 1 <= resolution <= PIXELS:
-        raise ValueError(f"arch['resolution']={resolution}: expected 1 to {PIXELS} pixels")
+        raise InputError(f"arch['resolution']={resolution}: expected 1 to {PIXELS} pixels")
     return arch, resolution
 
 
@@ -193,11 +194,11 @@ def _published_arch(space: SearchSpace, name: str) -> tuple[Arch, int, str]:
     known = published()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=2, cutoff=0) or list(known)[:2]
-        raise ValueError(f"--arch={PUBLISHED}{name}: no such arch; the nearest: {', '.join(near)}")
+        raise InputError(f"--arch={PUBLISHED}{name}: no such arch; the nearest: {', '.join(near)}")
     net = known[name]
     free = {key: getattr(space, key) for key in ("num_classes", "dropout", "resolutions")}
     if space != dataclasses.replace(net.space, **free):
-        raise ValueError(
+        raise InputError(
             f"--arch={PUBLISHED}{name} is of {net.space.name}, the supernet of {space.name}"
         )
     return net.arch, net.resolution, name
@@ -227,7 +228,7 @@ def check_equal(
     masked, small = logits(*masked_net), logits(*subnet)
     difference = float(np.abs(masked - small).max() / np.abs(masked).max())
     if not difference <= TOLERANCE:
-        raise ValueError(
+        raise InputError(
             f"the subnet's logits differ from the supernet's by {difference:.1e} of the largest:"
             f" expected at most {TOLERANCE:.0e}"
         )
@@ -245,10 +246,10 @@ def place_of(workdir: Path, name: str, overwrite: bool) -> Path:
     if not (directory.exists() or directory.is_symlink()):
         return directory
     if not overwrite:
-        raise ValueError(f"{directory} exists: give another --name, or --overwrite to replace it")
+        raise InputError(f"{directory} exists: give another --name, or --overwrite to replace it")
     foreign = foreign_file(directory)
     if foreign:
-        raise ValueError(
+        raise InputError(
             f"{directory} holds {foreign}, which is not the subnet's: it is not replaced; move it"
             " away, or give another --name"
         )
@@ -311,5 +312,5 @@ def middle_winner(workdir: Path) -> str:
     names = [Path(path).stem for path in found_archs(workdir)]
     if not names:
         path = workdir / "search" / "found.json"
-        raise ValueError(f"{path} has no subnets: --mode=search finds some")
+        raise InputError(f"{path} has no subnets: --mode=search finds some")
     return names[len(names) // 2]

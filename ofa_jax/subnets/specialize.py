@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from ofa_jax import mesh, processes
 from ofa_jax.config import DRAWN, Config
 from ofa_jax.data.sources import Dataset, load_dataset
+from ofa_jax.errors import InputError
 from ofa_jax.files import write_json
 from ofa_jax.models import Network, best_compute
 from ofa_jax.names import local_path
@@ -183,7 +184,7 @@ def _predictor(run: Run, measured: Measured) -> Predictor:
     )
     processes.from_first(lambda: save_predictor(run.directory / "predictor.npz", predictor))
     if report["kendall_tau"] < least:
-        raise ValueError(
+        raise InputError(
             f"the predictor's Kendall tau is {report['kendall_tau']:.2f}, below"
             f" search.least_tau={least}: more search.archs than {run.config.search.archs} may mend"
             " it; --config.search.least_tau=-1 searches all the same"

@@ -12,6 +12,7 @@ from ofa_jax import checkpoint, mesh, processes
 from ofa_jax.checkpoint import phase_directory, saved_steps
 from ofa_jax.config import Config
 from ofa_jax.data.pipeline import train_batches
+from ofa_jax.errors import InputError
 from ofa_jax.files import TEMPORARY, read_json, write_json
 from ofa_jax.metrics import MetricsLog, counted
 from ofa_jax.models import Network
@@ -56,14 +57,14 @@ def finetune(
       Preempted: SIGTERM or SIGHUP came; everything is saved.
     """
     if not config.finetune.epochs:
-        raise ValueError("finetune.epochs=0.0: expected more, to fine-tune")
+        raise InputError("finetune.epochs=0.0: expected more, to fine-tune")
     source = find_subnet(workdir, text)
     card = read_card(source)
     directory = place_of(workdir, name or f"{card.name}-finetuned", overwrite)
     subnet, variables = checkpoint.load_subnet(source)
     dataset, space, _, teacher = load_trained(config, workdir)
     if space != subnet.space:
-        raise ValueError(f"subnet {source} is of another space than {workdir / 'supernet'}")
+        raise InputError(f"subnet {source} is of another space than {workdir / 'supernet'}")
     config = alone(config, card.resolution)
     devices = mesh.data_mesh(config.parallel.devices)
     mesh.check_batch(devices, config.data.batch_size, config.parallel.micro_steps)
@@ -167,7 +168,7 @@ def check_begun(own: Path, config: Config, card: Card) -> None:
     path = own / "begun.json"
     wanted = {"finetune": dataclasses.asdict(config.finetune), "subnet": card.files}
     if saved_steps(own, PHASE) and read_json(path) != wanted:
-        raise ValueError(
+        raise InputError(
             f"{own} was begun with other finetune settings or from another subnet, by {path.name}:"
             " finish it with those, or remove it to begin anew"
         )

@@ -13,6 +13,7 @@ import numpy as np
 from ofa_jax import checkpoint
 from ofa_jax.config import Config
 from ofa_jax.data.transforms import other_normalization
+from ofa_jax.errors import InputError
 from ofa_jax.interop.hub import WEIGHTS, from_pretrained
 from ofa_jax.interop.once_for_all import NORMALIZATION
 from ofa_jax.interop.torch_file import is_torch_file, load_torch_supernet
@@ -60,9 +61,9 @@ def starting_variables(
         check_trained(config, space, new_parts(found, space, taken))
         difference = other_normalization(found.normalization, config.data)
         if difference and not config.curriculum:
-            raise ValueError(f"it was trained with other images: {difference}")
-    except ValueError as error:
-        raise ValueError(f"init={config.init!r}: {error}") from error
+            raise InputError(f"it was trained with other images: {difference}")
+    except InputError as error:
+        raise InputError(f"init={config.init!r}: {error}") from error
     classifier = "a new classifier" if taken is None else "its classifier"
     print(f"starting from {config.init}, with {classifier}", flush=True)
     if difference:
@@ -93,12 +94,12 @@ def new_parts(found: Supernet, space: SearchSpace, taken: list[int] | None) -> s
 def check_trained(config: Config, space: SearchSpace, new: str) -> None:
     """Raises `ValueError` if nothing trains the `new` parts, or the net that has them teaches."""
     if new and not config.curriculum:
-        raise ValueError(f"curriculum=() would not train what is new: {new}")
+        raise InputError(f"curriculum=() would not train what is new: {new}")
     if new:
         try:
             check_curriculum(space, config.ordered_phases())
-        except ValueError as error:
-            raise ValueError(f"it cannot teach what is new, {new}: {error}") from error
+        except InputError as error:
+            raise InputError(f"it cannot teach what is new, {new}: {error}") from error
 
 
 def random_variables(net: Network, config: Config) -> Tree:
@@ -125,11 +126,11 @@ def read_supernet(init: str, space: SearchSpace) -> Supernet:
     if (path / WEIGHTS).is_file():
         found = from_pretrained(path)
         if found.arch is not None:
-            raise ValueError(f"init={init!r} holds a subnet: expected a supernet")
+            raise InputError(f"init={init!r} holds a subnet: expected a supernet")
         return Supernet(found.space, found.variables, found.classes, found.normalization)
     directory = path / "supernet" if (path / "supernet").is_dir() else path
     if not directory.is_dir():
-        raise ValueError(
+        raise InputError(
             f"init={init!r}: expected a supernet's directory, a run's workdir or a PyTorch file"
         )
     theirs, _, variables = checkpoint.load_supernet(directory)
@@ -166,7 +167,7 @@ def grow(
     """
     difference = _difference(smaller, space)
     if difference:
-        raise ValueError(f"its space is another: {difference}")
+        raise InputError(f"its space is another: {difference}")
     trained = jax.tree.map(np.asarray, trained)
     params = dict(trained["params"])
     classifier = params.pop("classifier")

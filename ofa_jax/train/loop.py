@@ -14,6 +14,7 @@ from ofa_jax import checkpoint, mesh, processes
 from ofa_jax.config import Config
 from ofa_jax.data.pipeline import train_batches
 from ofa_jax.data.sources import Dataset, load_dataset
+from ofa_jax.errors import InputError
 from ofa_jax.metrics import MetricsLog, Progress, clock, counted
 from ofa_jax.models import Network, best_compute, build_supernet
 from ofa_jax.report import write_report
@@ -77,7 +78,7 @@ def train(config: Config, workdir: Path) -> None:
             print(f"training is complete: {done} steps, {workdir / 'supernet'}")
             return
         if newest is None and processes.from_first((workdir / "supernet").exists):
-            raise ValueError(
+            raise InputError(
                 f"{workdir / 'supernet'} exists, and no checkpoint beside it is of this run: give"
                 " another --workdir, or move it away to train anew"
             )
@@ -157,7 +158,7 @@ def find_checkpoint(workdir: Path, legs: list[Leg]) -> tuple[Saved | None, list[
 
 def _look_for_checkpoint(workdir: Path, legs: list[Leg]) -> tuple[Saved | None, list[Saved]]:
     broken: list[Saved] = []
-    damage: ValueError | None = None
+    damage: InputError | None = None
     for index in reversed(range(len(legs))):
         name = legs[index].name
         for step in checkpoint.saved_steps(workdir, name):
@@ -168,12 +169,12 @@ def _look_for_checkpoint(workdir: Path, legs: list[Leg]) -> tuple[Saved | None, 
             try:
                 checkpoint.check_step(workdir, name, step)
                 return Saved(index, step), broken
-            except ValueError as error:
+            except InputError as error:
                 print(f"{error}; the one before it is used", flush=True)
                 broken.append(Saved(index, step))
                 damage = damage or error
     if damage:
-        raise ValueError(f"{damage}, and none before it is whole: remove {workdir} to begin anew")
+        raise InputError(f"{damage}, and none before it is whole: remove {workdir} to begin anew")
     return None, broken
 
 

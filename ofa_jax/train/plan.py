@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from ofa_jax.config import LARGEST, Config
+from ofa_jax.errors import InputError
 from ofa_jax.train.phases import Phase
 
 
@@ -33,7 +34,7 @@ def plan(config: Config, images: int) -> list[Leg]:
         first = legs[-1].end if legs else 0
         legs.append(Leg(name, phase, first, first + phase.steps(images, config.data.batch_size)))
     if legs and legs[-1].end > LARGEST:
-        raise ValueError(f"{legs[-1].end:,} steps: expected at most {LARGEST:,}: fewer epochs")
+        raise InputError(f"{legs[-1].end:,} steps: expected at most {LARGEST:,}: fewer epochs")
     if config.train.schedule == "phase" or not legs:
         return legs
     warmup = round(legs[0].phase.warmup_epochs * (images // config.data.batch_size))

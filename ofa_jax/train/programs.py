@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 from ofa_jax import mesh
 from ofa_jax.config import Config
+from ofa_jax.errors import InputError
 from ofa_jax.extras import check_installed
 from ofa_jax.metrics import clock
 from ofa_jax.models import Network, build_subnet
@@ -70,7 +71,7 @@ def target_mesh(target: str, count: int = 0) -> Mesh:
         topology = topologies.get_topology_desc(target, platform="tpu")
     except (JaxRuntimeError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:150]
-        raise ValueError(
+        raise InputError(
             f"--target={target!r}: expected a TPU topology such as v5e:2x2, v5e:16x16, v5p:2x2x2"
             f" or v6e:4x4: {reason}"
         ) from error

@@ -7,6 +7,8 @@ image; a teacher's forward counts as a third.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ofa_jax.errors import InputError
+
 Fields = dict[str, Any]
 SANDWICH = 4  # subnets of a step: the largest, the smallest and two random ones
 
@@ -24,7 +26,7 @@ def recipe(name: str, passes: float, lr: float, largest: Mapping[str, tuple[floa
       ValueError: no recipe of that name.
     """
     if name not in RECIPES:
-        raise ValueError(f"recipe {name!r}: expected one of {', '.join(RECIPES)}")
+        raise InputError(f"recipe {name!r}: expected one of {', '.join(RECIPES)}")
     return RECIPES[name](passes, lr, dict(largest))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ofa_jax.errors import InputError
 from ofa_jax.space import SearchSpace
 from ofa_jax.spaces import Bottleneck, InvertedResidual, ResNetSpace
 from ofa_jax.train.phases import Phase
@@ -42,7 +43,7 @@ def sort_width(space: SearchSpace, variables: Tree, phase: Phase | int) -> Tree:
     last = len(space.expands) - 1
     stage = phase if isinstance(phase, int) else _stage(phase.expands or space.expands)
     if not 0 <= stage <= last:
-        raise ValueError(f"expand stage {stage}: {space.name} has 0 to {last}")
+        raise InputError(f"expand stage {stage}: {space.name} has 0 to {last}")
     params, stats = dict(variables["params"]), dict(variables["batch_stats"])
     for block in space.blocks:
         sort_block = _sort_bottleneck if isinstance(block, Bottleneck) else _sort_inverted_residual

@@ -6,6 +6,7 @@ from PIL import Image, ImageOps, features
 from sklearn.datasets import load_sample_images
 
 from ofa_jax.data.decode import SUFFIXES, decode
+from ofa_jax.errors import InputError
 
 PHOTO = load_sample_images().images[0]
 
@@ -100,7 +101,7 @@ FLOATS = b"Pf 2 1 -1.0\n" + np.ones(2, np.float32).tobytes()
 def test_garbage_is_refused(data, message):
     with pytest.raises(ValueError, match=message) as told:
         decode(data)
-    assert type(told.value) is ValueError
+    assert type(told.value) is InputError
     assert "\n" not in str(told.value)
 
 

@@ -35,6 +35,7 @@ from ofa_jax.data.examples import Reader as ExampleReader
 from ofa_jax.data.image_folder import image_folder
 from ofa_jax.data.tfds_source import from_folder
 from ofa_jax.deploy.predict import find_images, read_image
+from ofa_jax.errors import InputError
 from ofa_jax.interop.__main__ import read_weights
 from ofa_jax.interop.catalogue import published
 from ofa_jax.interop.net_config import read_net_config
@@ -187,7 +188,7 @@ def overridden(directory):
             return main.from_dict(main.FLAGS.config.to_dict())
     except SystemExit as end:
         assert end.code == main.WRONG, told.getvalue()
-        raise ValueError(told.getvalue().removesuffix("\n")) from end
+        raise InputError(told.getvalue().removesuffix("\n")) from end
 
 
 OVERRIDES = [
