@@ -4,7 +4,7 @@ import warnings
 import jax
 import pytest
 
-from ofa_jax import compiled
+from ofa_jax.run import compiled
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from configs import (
     imagenette,
     smoke,
 )
-from ofa_jax import workdir
-from ofa_jax.config import DataConfig, defaults, from_dict, to_dict
-from ofa_jax.data.sources import load_dataset
-from ofa_jax.train.plan import plan
+from ofa_jax.run import workdir
+from ofa_jax.run.config import DataConfig, defaults, from_dict, to_dict
+from ofa_jax.run.data.datasets import load_dataset
+from ofa_jax.run.plan import plan
 
 PHASES = {"full": {"kernels": (7,), "expands": (6,), "depths": (3,), "distill": 0.0}}
 

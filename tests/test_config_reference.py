@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from configs import digits
-from ofa_jax.config import check_field, defaults
-from ofa_jax.config_reference import meanings, reference
+from ofa_jax.run.config import check_field, defaults
+from ofa_jax.run.config_reference import meanings, reference
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 PHASE = {"kernels": (7,), "expands": (6,), "depths": (3,), "distill": 0.0}

@@ -5,7 +5,7 @@ import json
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ofa_jax.metrics import MetricsLog
+from ofa_jax.run.metrics import MetricsLog
 
 
 def told_to_tensorboard(workdir, name):

@@ -14,7 +14,7 @@ from main_runs import REPOSITORY, SAFETY, SMALL, finish, run, start, wait_for
 from random_nets import identical
 
 import ofa_jax
-from ofa_jax import processes
+from ofa_jax.run import processes
 
 # The teacher, long enough to be disturbed in, and everything elastic from sorted widths on.
 TRAIN = (SMALL, "--mode=train", "--config.phases.full.epochs=10.0")
@@ -132,7 +132,7 @@ def test_different_configs_end_both(tmp_path, start_pair, flag, message):
 
 
 CONNECT = """
-from ofa_jax import processes
+from ofa_jax.run import processes
 processes.connect("localhost:{port}", 2, {index}, timeout=2)
 """
 
@@ -191,7 +191,7 @@ def test_a_variable_left_over_is_named(monkeypatch):
 
 
 SLURM = """
-from ofa_jax import processes
+from ofa_jax.run import processes
 processes.connect(timeout=3600)
 print(processes.gather(7 * processes.jax.process_index()))
 try:

@@ -9,8 +9,8 @@ import threading
 import pytest
 from main_runs import SAFETY
 
-from ofa_jax import signals
-from ofa_jax.train.preemption import stop_requests
+from ofa_jax.run import signals
+from ofa_jax.run.preemption import stop_requests
 
 NUMBERS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ofa_jax import conv
-from ofa_jax.data.transforms import normalize_images
 from ofa_jax.models import MobileNetV3, Network
 from ofa_jax.models.layers import ACTIVATIONS, halve
+from ofa_jax.normalization import normalize_images
 
 Tree = Any
 

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import scipy
 from flax import linen as nn
 
 from ofa_jax.errors import InputError
@@ -184,9 +183,26 @@ def agreement(predicted: np.ndarray, measured: np.ndarray) -> dict[str, float]:
     return {
         "held_out_archs": len(measured),
         "rmse": float(np.sqrt(np.mean((predicted - measured) ** 2))),
-        "kendall_tau": 0.0 if constant else float(scipy.stats.kendalltau(predicted, measured)[0]),
-        "spearman": 0.0 if constant else float(scipy.stats.spearmanr(predicted, measured)[0]),
+        "kendall_tau": 0.0 if constant else kendall_tau(predicted, measured),
+        "spearman": 0.0 if constant else spearman(predicted, measured),
     }
+
+
+def kendall_tau(a: np.ndarray, b: np.ndarray) -> float:
+    """Kendall's tau-b of two `[n]`, neither of them constant."""
+    signs = [np.sign(np.subtract.outer(values, values)) for values in (a, b)]
+    return float((signs[0] * signs[1]).sum() / np.sqrt(np.prod([np.abs(s).sum() for s in signs])))
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman's rho of two `[n]`, neither of them constant: the correlation of their ranks."""
+    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Each value's rank, ties at the mean of theirs."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
 
 
 def _fit(net: MLP, recipe: Recipe, params: Tree, x: Any, y: Any,

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image, ImageOps, features
 from sklearn.datasets import load_sample_images
 
-from ofa_jax.data.decode import SUFFIXES, decode
 from ofa_jax.errors import InputError
+from ofa_jax.run.data.decode import SUFFIXES, decode
 
 PHOTO = load_sample_images().images[0]
 

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image, features
 from sklearn.datasets import load_sample_images
 
-from ofa_jax.config import AugmentConfig, DataConfig
-from ofa_jax.data import image_files, pipeline
-from ofa_jax.data.decode import BY_OPENCV, SUFFIXES, decode
-from ofa_jax.data.image_files import counts, sort_out
-from ofa_jax.data.image_folder import image_folder
-from ofa_jax.data.sources import load_dataset
+from ofa_jax.run.config import AugmentConfig, DataConfig
+from ofa_jax.run.data import image_files, pipeline
+from ofa_jax.run.data.datasets import load_dataset
+from ofa_jax.run.data.decode import BY_OPENCV, SUFFIXES, decode
+from ofa_jax.run.data.image_files import counts, sort_out
+from ofa_jax.run.data.image_folder import image_folder
 
 PIXELS = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
 HUGE = b"P6 40000 40000 255\n"  # more pixels than OpenCV takes
@@ -237,7 +237,8 @@ def test_names_of_any_script(named):
 
 def test_classes_are_the_same_in_every_locale(named):
     script = (
-        "import os; from pathlib import Path; from ofa_jax.data.image_folder import image_folder;"
+        "import os; from pathlib import Path;"
+        " from ofa_jax.run.data.image_folder import image_folder;"
         f"found = image_folder(Path(os.fsdecode({os.fsencode(named)!r}))); source ="
         " found.open('train'); print(ascii(found.class_names), len(source[0]['image']));"
         " print(ascii(source.where(7)))"

@@ -8,8 +8,8 @@ from PIL import Image, ImageEnhance
 from scipy import stats
 from sklearn.datasets import load_sample_images
 
-from ofa_jax.config import AugmentConfig
-from ofa_jax.data import transforms
+from ofa_jax.run.config import AugmentConfig
+from ofa_jax.run.data import transforms
 
 PHOTO = load_sample_images().images[0]  # 427 x 640
 CROPS = 10_000

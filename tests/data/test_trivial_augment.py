@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from ofa_jax.data.trivial_augment import OPERATIONS, apply, trivial_augment
+from ofa_jax.run.data.trivial_augment import OPERATIONS, apply, trivial_augment
 
 PHOTO = load_sample_images().images[0][100:164, 200:264]  # 64 x 64
 
@@ -62,7 +62,8 @@ def test_colours():
 def test_operations_strengths_and_signs_are_uniform(monkeypatch):
     drawn = []
     monkeypatch.setattr(
-        "ofa_jax.data.trivial_augment.apply", lambda name, image, *rest: drawn.append((name, *rest))
+        "ofa_jax.run.data.trivial_augment.apply",
+        lambda name, image, *rest: drawn.append((name, *rest)),
     )
     rng = np.random.default_rng(0)
     for _ in range(20_000):

@@ -1,7 +1,7 @@
 import pytest
 from cards import CARD
 
-from ofa_jax.deploy import benchmark
+from ofa_jax.run import benchmark
 
 
 def test_figures_are_shown_even_where_they_cannot_be_written(monkeypatch, tmp_path, capsys):

@@ -8,11 +8,11 @@ from cards import CARD, SUBNET_FILES
 from random_nets import random_variables
 
 import ofa_jax
-from ofa_jax.config import from_dict
-from ofa_jax.deploy import export as export_lib
 from ofa_jax.deploy import graph as graph_lib
-from ofa_jax.subnets.card import read_card, write_card
-from ofa_jax.subnets.save import preprocessing, write_subnet
+from ofa_jax.run import export as export_lib
+from ofa_jax.run.card import read_card, write_card
+from ofa_jax.run.config import from_dict
+from ofa_jax.run.extract import preprocessing, write_subnet
 
 DIGITS = from_dict({"curriculum": ("only",), "phases": {"only": {"distill": 0.0}}})
 

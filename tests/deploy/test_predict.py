@@ -12,10 +12,10 @@ from cards import CARD
 from PIL import Image
 from random_nets import random_variables
 
-from ofa_jax.data.decode import SUFFIXES
-from ofa_jax.deploy.predict import find_images, predict, read_image
+from ofa_jax.run.data.decode import SUFFIXES
+from ofa_jax.run.extract import write_subnet
+from ofa_jax.run.predict import find_images, predict, read_image
 from ofa_jax.subnets.extract import extract
-from ofa_jax.subnets.save import write_subnet
 
 
 def write(path, data=b""):

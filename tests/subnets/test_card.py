@@ -4,7 +4,7 @@ import json
 import pytest
 from cards import CARD
 
-from ofa_jax.subnets.card import (
+from ofa_jax.run.card import (
     Export,
     Latency,
     find_subnet,

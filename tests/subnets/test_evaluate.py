@@ -7,17 +7,17 @@ from random_nets import random_variables
 import ofa_jax
 from configs import smoke
 from ofa_jax import mesh
-from ofa_jax.config import DataConfig, from_dict
-from ofa_jax.data.sources import load_dataset
-from ofa_jax.data.transforms import normalize_images
-from ofa_jax.subnets.calibrate import GROUP, group
-from ofa_jax.subnets.evaluate import (
+from ofa_jax.normalization import normalize_images
+from ofa_jax.run.config import DataConfig, from_dict
+from ofa_jax.run.data.datasets import load_dataset
+from ofa_jax.run.evaluate import (
     _sums_of_each,
     calibration_images,
     evaluate_grid,
     grid,
     measure,
 )
+from ofa_jax.subnets.calibrate import GROUP, group
 
 
 def test_the_grid_has_the_corners_of_the_open_choices(tiny, small_resnet):

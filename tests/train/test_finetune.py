@@ -1,6 +1,6 @@
 from configs import digits
-from ofa_jax.config import from_dict
-from ofa_jax.train import finetune
+from ofa_jax.run import finetune
+from ofa_jax.run.config import from_dict
 
 
 def test_a_subnet_of_a_run_without_a_teacher_phase_is_taught_by_the_largest_net():

@@ -17,12 +17,10 @@ from random_nets import (
 
 import ofa_jax
 from ofa_jax import checkpoint
-from ofa_jax.config import from_dict
 from ofa_jax.interop import save_pretrained, to_once_for_all
-from ofa_jax.spaces import space_to_dict
-from ofa_jax.subnets.evaluate import load_trained
-from ofa_jax.subnets.extract import extract
-from ofa_jax.train.initial import (
+from ofa_jax.run.config import from_dict
+from ofa_jax.run.evaluate import load_trained
+from ofa_jax.run.initial import (
     Supernet,
     check_trained,
     classes_taken,
@@ -32,6 +30,8 @@ from ofa_jax.train.initial import (
     starting_variables,
     teaches,
 )
+from ofa_jax.spaces import space_to_dict
+from ofa_jax.subnets.extract import extract
 
 SMALLER = {
     "some": {"kernels": (3, 5), "expands": (3, 4), "depths": (1, 2)},

@@ -7,12 +7,13 @@ import pytest
 from random_nets import identical, random_variables
 
 from ofa_jax import checkpoint, mesh
-from ofa_jax.config import from_dict
-from ofa_jax.data.sources import load_dataset
-from ofa_jax.train import loop
-from ofa_jax.train.plan import plan
+from ofa_jax.run import checkpoints
+from ofa_jax.run import train as loop
+from ofa_jax.run.config import from_dict
+from ofa_jax.run.data.datasets import load_dataset
+from ofa_jax.run.plan import plan
+from ofa_jax.run.step import init_state
 from ofa_jax.train.sort_width import sort_width
-from ofa_jax.train.step import init_state
 
 CONFIG = from_dict(
     {
@@ -35,9 +36,9 @@ def run(tmp_path):
     state = init_state(CONFIG, devices, variables, legs[0].end)
     momentum = jax.tree.map(lambda a: a + 1 if a.ndim else a, state.opt_state)
     state = dataclasses.replace(state, opt_state=momentum)
-    with checkpoint.open_phase(tmp_path, "full", 2) as manager:
-        checkpoint.save_step(manager, legs[0].end, state, {})
-        checkpoint.finish_saves(manager)
+    with checkpoints.open_phase(tmp_path, "full", 2) as manager:
+        checkpoints.save_step(manager, legs[0].end, state, {})
+        checkpoints.finish_saves(manager)
     return run, state
 
 
@@ -71,10 +72,10 @@ def test_the_teacher_is_the_first_phases_last_net(run):
 
 
 def save(run, state, step):
-    with checkpoint.open_phase(run.workdir, "expand1", 2) as manager:
-        checkpoint.save_step(manager, step, state, {})
-        checkpoint.finish_saves(manager)
-    return checkpoint.phase_directory(run.workdir, "expand1") / str(step)
+    with checkpoints.open_phase(run.workdir, "expand1", 2) as manager:
+        checkpoints.save_step(manager, step, state, {})
+        checkpoints.finish_saves(manager)
+    return checkpoints.phase_directory(run.workdir, "expand1") / str(step)
 
 
 def test_the_newest_whole_checkpoint_is_found(run, capsys):
@@ -110,6 +111,6 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_found(run, capsys):
     assert f"put aside in {run.workdir}/damaged/expand1-25" in capsys.readouterr().out
     assert (run.workdir / "damaged/expand1-25" / victim.relative_to(directory)).exists()
     damage(save(run, state, 25))  # its step is free again
-    shutil.rmtree(checkpoint.phase_directory(run.workdir, "full") / "19")
+    shutil.rmtree(checkpoints.phase_directory(run.workdir, "full") / "19")
     with pytest.raises(ValueError, match=r"altered .*, and none before it is whole: remove"):
         loop.find_checkpoint(run.workdir, run.legs)

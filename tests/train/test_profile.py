@@ -12,10 +12,10 @@ import small_run
 import ofa_jax
 from configs import imagenet_mbv3
 from ofa_jax import mesh
-from ofa_jax.config import from_dict
-from ofa_jax.train import profile, programs, roofline
-from ofa_jax.train.plan import plan
-from ofa_jax.train.roofline import Chip, Cost
+from ofa_jax.run import profile, programs, roofline
+from ofa_jax.run.config import from_dict
+from ofa_jax.run.plan import plan
+from ofa_jax.run.roofline import Chip, Cost
 
 
 def settled(**data):

@@ -1,9 +1,9 @@
 import pytest
 
 from configs import cifar10_16
-from ofa_jax.config import from_dict
-from ofa_jax.train.plan import plan
-from ofa_jax.train.recipes import RECIPES, recipe
+from ofa_jax.run.config import from_dict
+from ofa_jax.run.plan import plan
+from ofa_jax.run.recipes import RECIPES, recipe
 
 IMAGES, BATCH = 20_000, 64
 
