@@ -260,10 +260,11 @@ class SearchSpace(abc.ABC):
         A ResNet has "w" instead of "ks", and its entries are indices. Blocks beyond their stage's
         depth may be `None`: their genes are never used.
 
-        >>> space = get_space("ofa_tiny_d123_e346_k357")
-        >>> arch = space.arch_from_dict({"ks": 5, "e": 4, "d": [1, 2, 1]})
-        >>> space.arch_to_dict(arch)["ks"]
-        [5, None, None, 5, 5, None, 5, None, None]
+        Examples:
+          >>> space = get_space("ofa_tiny_d123_e346_k357")
+          >>> arch = space.arch_from_dict({"ks": 5, "e": 4, "d": [1, 2, 1]})
+          >>> space.arch_to_dict(arch)["ks"]
+          [5, None, None, 5, 5, None, 5, None, None]
 
         Raises:
           ValueError: a missing key, a wrong length or a value outside the choices, by name.

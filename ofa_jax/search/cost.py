@@ -15,9 +15,10 @@ UNIT = 8  # every layer of a ResNet has a multiple of 8 channels, so its MACs ar
 def macs(space: SearchSpace, arch: Arch, resolution: Any) -> Any:
     """Multiply-accumulates of one image; convolutions, SE and linear layers count.
 
-    >>> space = get_space("ofa_mbv3_d234_e346_k357_w1.0")
-    >>> int(macs(space, space.smallest(), 224)), int(macs(space, space.largest(), 224))
-    (121278672, 566170656)
+    Examples:
+      >>> space = get_space("ofa_mbv3_d234_e346_k357_w1.0")
+      >>> int(macs(space, space.smallest(), 224)), int(macs(space, space.largest(), 224))
+      (121278672, 566170656)
 
     Args:
       space: the arch's space.
@@ -41,9 +42,10 @@ def macs(space: SearchSpace, arch: Arch, resolution: Any) -> Any:
 def params(space: SearchSpace, arch: Arch) -> Any:
     """Parameters of the extracted subnet, kernel transforms left out; one integer an arch.
 
-    >>> space = get_space("ofa_tiny_d123_e346_k357", num_classes=10)
-    >>> int(params(space, space.smallest()))
-    99090
+    Examples:
+      >>> space = get_space("ofa_tiny_d123_e346_k357", num_classes=10)
+      >>> int(params(space, space.smallest()))
+      99090
     """
     xp, arch = integers(arch)
     if isinstance(space, ResNetSpace):

@@ -110,11 +110,12 @@ def list_spaces() -> tuple[str, ...]:
 def get_space(name: str, **overrides: Any) -> SearchSpace:
     """A space by id, with fields such as `num_classes`, `dropout` or `depths` replaced.
 
-    >>> space = get_space("ofa_mbv3_d234_e346_k357_w1.0", num_classes=10)
-    >>> space.kernels, space.expands, space.depths
-    ((3, 5, 7), (3, 4, 6), (2, 3, 4))
-    >>> f"{space.size:.1e} subnets"
-    '2.2e+19 subnets'
+    Examples:
+      >>> space = get_space("ofa_mbv3_d234_e346_k357_w1.0", num_classes=10)
+      >>> space.kernels, space.expands, space.depths
+      ((3, 5, 7), (3, 4, 6), (2, 3, 4))
+      >>> f"{space.size:.1e} subnets"
+      '2.2e+19 subnets'
 
     Raises:
       ValueError: an unknown id or field.
