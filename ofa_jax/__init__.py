@@ -5,11 +5,12 @@ from ofa_jax.checkpoint import load_subnet, load_supernet
 from ofa_jax.errors import InputError
 from ofa_jax.interop import published
 from ofa_jax.models import build_supernet
-from ofa_jax.normalization import normalize_images
+from ofa_jax.normalization import Normalization, normalize_images
 from ofa_jax.search.cost import macs, params
 from ofa_jax.space import Arch, SearchSpace
 from ofa_jax.spaces import get_space, list_spaces
 from ofa_jax.subnets.calibrate import calibrate
+from ofa_jax.subnets.evaluate import evaluate
 from ofa_jax.subnets.extract import extract
 from ofa_jax.subnets.latency import build_latency_table
 from ofa_jax.train.optimizer import adamw, sgd
@@ -23,6 +24,7 @@ __all__ = [
     "Distillation",
     "Images",
     "InputError",
+    "Normalization",
     "Parts",
     "Phase",
     "SearchSpace",
@@ -32,6 +34,7 @@ __all__ = [
     "build_latency_table",
     "build_supernet",
     "calibrate",
+    "evaluate",
     "extract",
     "get_space",
     "init_state",

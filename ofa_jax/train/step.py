@@ -181,8 +181,8 @@ def jit_step(
     def step(state: TrainState, teacher: Tree, phase: PhaseData, batch: Batch) -> Any:
         return train_step(net, settings, state, teacher, phase, batch)
 
-    everywhere = replicated(settings.devices)
-    sharding: Any = everywhere
+    everywhere: Any = replicated(settings.devices)
+    sharding = everywhere
     if opt_state_sharding is not None:
         sharding = TrainState(everywhere, everywhere, everywhere, opt_state_sharding, everywhere)
     return jax.jit(step, donate_argnums=0, out_shardings=(sharding, everywhere))
