@@ -35,7 +35,7 @@ from ofa_jax.names import check_name, local_path
 from ofa_jax.normalization import Normalization
 from ofa_jax.plain import build
 from ofa_jax.run import processes
-from ofa_jax.run.card import LABELS, Card, Preprocessing, foreign_file, write_card
+from ofa_jax.run.card import LABELS, TOLERANCE, Card, Preprocessing, foreign_file, write_card
 from ofa_jax.run.config import Config, DataConfig
 from ofa_jax.run.evaluate import (
     calibration_images,
@@ -50,7 +50,6 @@ from ofa_jax.subnets.calibrate import calibrate
 from ofa_jax.subnets.evaluate import logits_of, measure_one
 from ofa_jax.subnets.extract import extract
 
-TOLERANCE = 1e-4  # of the largest logit, float32
 Cut = tuple[Network, Any, Arch | None]  # a net, its variables, and the arch that it is called with
 
 
