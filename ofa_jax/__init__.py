@@ -16,16 +16,14 @@ from ofa_jax.subnets.latency import build_latency_table
 from ofa_jax.train.optimizer import adamw, sgd
 from ofa_jax.train.phases import Phase, phase_data
 from ofa_jax.train.sort_width import sort_width
-from ofa_jax.train.step import Distillation, Images, Parts, TrainState, init_state, make_train_step
+from ofa_jax.train.step import Distillation, TrainState, init_state, make_train_step
 from ofa_jax.version import __version__
 
 __all__ = [
     "Arch",
     "Distillation",
-    "Images",
     "InputError",
     "Normalization",
-    "Parts",
     "Phase",
     "SearchSpace",
     "TrainState",
