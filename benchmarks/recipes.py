@@ -56,8 +56,6 @@ from ofa_jax.run.data.datasets import load_dataset
 from ofa_jax.run.evaluate import (
     calibration_images,
     evaluation_batches,
-    grid,
-    measure,
     normalized,
 )
 from ofa_jax.run.metrics import clock
@@ -68,6 +66,7 @@ from ofa_jax.search.evolution import Found
 from ofa_jax.search.front import hypervolume, undominated
 from ofa_jax.space import Arch
 from ofa_jax.subnets.calibrate import GROUP, calibrate_each, group
+from ofa_jax.subnets.evaluate import grid, measure
 
 REPOSITORY = Path(__file__).parents[1]
 COLUMNS = ("smallest", "middle", "mean", "largest", "area")
@@ -107,7 +106,9 @@ def measure_archs(
     for start in range(0, len(archs), GROUP):
         own = group(archs[start : start + GROUP])
         stats = calibrate_each(net, variables, own, normalized(images, config.data, devices))
-        figures = measure(net, variables["params"], stats, own, batches, config.data, devices)
+        figures = measure(
+            net, variables["params"], stats, own, batches, config.data.normalization, devices
+        )
         top1 += [figure["top1"] for figure in figures]
     return [int(macs(space, arch, resolution)) for arch in archs], top1
 

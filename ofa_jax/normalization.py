@@ -1,5 +1,7 @@
 """Pixels as networks take them: scaled to [0, 1], minus a mean, over a standard deviation."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -8,6 +10,16 @@ from ofa_jax.files import shown
 
 # Of red, green and blue of ImageNet's pixels in [0, 1], as the reference has them.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Normalization(NamedTuple):
+    """How pixels in [0, 1] become what a network takes: minus `mean`, over `std`, by channel."""
+
+    mean: tuple[float, ...] = MEAN
+    std: tuple[float, ...] = STD
+
+
+IMAGENET = Normalization()
 
 
 def normalize_images(

@@ -19,7 +19,6 @@ from ofa_jax.files import read_arrays
 from ofa_jax.models import build_supernet
 from ofa_jax.models.layers import Classifier, ConvBN
 from ofa_jax.run.config import from_dict
-from ofa_jax.run.evaluate import _sums_of_each
 from ofa_jax.run.programs import Setting, step_arguments
 from ofa_jax.run.step import settings
 from ofa_jax.search import load_latency_table, load_predictor
@@ -34,6 +33,7 @@ from ofa_jax.search.predictor import (
     train_predictor,
 )
 from ofa_jax.subnets.calibrate import batch_moments_of_each, group
+from ofa_jax.subnets.evaluate import _sums_of_each
 from ofa_jax.train.mix import mix
 from ofa_jax.train.sort_width import sort_width
 from ofa_jax.train.step import train_step
@@ -118,7 +118,7 @@ def test_calibration_and_evaluation_keep_their_types(unusual):
         moments = jax.eval_shape(functools.partial(batch_moments_of_each, net), variables, archs,
                                  image)  # fmt: skip
         batch = {"image": image.update(dtype=jnp.uint8), "label": labels, "weight": weight}
-        sums = jax.eval_shape(functools.partial(_sums_of_each, net, case.data),
+        sums = jax.eval_shape(functools.partial(_sums_of_each, net, case.data.normalization),
                               variables["params"], moments["stats"], archs, batch)  # fmt: skip
     assert set(jax.tree.leaves(dtypes((moments["stats"], sums)))) == {"float32"}
     assert set(jax.tree.leaves(dtypes(archs))) == {"int32"}

@@ -23,9 +23,9 @@ ELSEWHERE = {
     "&& pytest": "continuous integration runs it",
     "gcloud": "needs TPU VMs and a cluster",
     "configs/cifar10.py": "needs a dataset: tests/test_end_to_end.py brings one",
-    "--target=v5e": "needs the TPU compiler: tests/train/test_tpu.py",
+    "--target=v5e": "needs the TPU compiler: tests/run/test_tpu.py",
     "benchmarks.": "tests/test_benchmarks.py",
-    "runs/longer": "trains for long: tests/test_config_reference.py looks at its fields",
+    "runs/longer": "trains for long: tests/run/test_config_reference.py looks at its fields",
     "ofa_jax.interop": "needs published weights: tests/interop/test_main.py",
     "python -m faults": "tests/test_faults.py",
 }

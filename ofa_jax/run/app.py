@@ -63,7 +63,8 @@ def start() -> None:
     """Runs the command of `sys.argv` to its end, and exits."""
     streams.make_lasting()
     signals.handle()
-    usage = (__doc__ or "").replace("python main.py", command()).strip()  # python -OO has none
+    # python -OO has no docstrings.
+    usage = (__doc__ or "").replace("python main.py", command()).strip()
     with signals.ending_at_once():
         app.run(main, flags_parser=functools.partial(parse, usage))
 

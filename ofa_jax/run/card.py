@@ -21,6 +21,7 @@ from ofa_jax.space import PIXELS
 
 CARD, README = "card.json", "README.md"
 LABELS = "labels.txt"  # the classes in the order of the logits, a line each
+TOLERANCE = 1e-4  # of the largest logit, float32: what a subnet and its files may differ by
 # What systems leave in any directory, and a killed export in this one.
 LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 

@@ -21,12 +21,12 @@ from ofa_jax.run.data.sources import Dataset
 from ofa_jax.run.evaluate import (
     calibration_images,
     evaluation_batches,
-    measure,
     normalized,
 )
 from ofa_jax.run.metrics import track
 from ofa_jax.space import Arch, SearchSpace, stack
 from ofa_jax.subnets.calibrate import GROUP, calibrate_each, group
+from ofa_jax.subnets.evaluate import measure
 
 Tree = Any
 
@@ -109,7 +109,9 @@ def measure_archs(
         own = group(archs[start : start + GROUP])
         batched = normalized(calibration, config.data, devices)
         stats = calibrate_each(net, variables, own, batched)
-        figures += measure(net, variables["params"], stats, own, batches, config.data, devices)
+        figures += measure(
+            net, variables["params"], stats, own, batches, config.data.normalization, devices
+        )
     return figures
 
 

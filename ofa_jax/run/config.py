@@ -14,7 +14,7 @@ import ml_collections
 
 from ofa_jax.errors import InputError
 from ofa_jax.files import shown
-from ofa_jax.normalization import MEAN, STD, check_normalization
+from ofa_jax.normalization import MEAN, STD, Normalization, check_normalization
 from ofa_jax.plain import build
 from ofa_jax.space import PIXELS, Number, SearchSpace, Stage
 from ofa_jax.spaces import get_space
@@ -204,6 +204,11 @@ class DataConfig:
         if self.size and (len(self.size) != 2 or self.size[0] < 1 or self.size[1] < 2):
             raise InputError(f"size={self.size}: expected (training images, classes), or nothing")
         check_normalization(self.mean, self.std)
+
+    @property
+    def normalization(self) -> Normalization:
+        """How pixels are normalised."""
+        return Normalization(self.mean, self.std)
 
 
 @dataclasses.dataclass(frozen=True)

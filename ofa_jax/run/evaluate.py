@@ -1,16 +1,12 @@
 """Evaluation: subnets of the grid, each calibrated first, with what they cost."""
 
 import dataclasses
-import functools
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh
 
 from ofa_jax import checkpoint, mesh
@@ -27,8 +23,9 @@ from ofa_jax.run.data.sources import Dataset
 from ofa_jax.run.data.transforms import other_normalization
 from ofa_jax.run.metrics import track
 from ofa_jax.search.cost import macs, params
-from ofa_jax.space import Arch, Choices, SearchSpace
-from ofa_jax.subnets.calibrate import GROUP, Group, calibrate_each, group, of_each
+from ofa_jax.space import Choices, SearchSpace
+from ofa_jax.subnets.calibrate import calibrate_each, group
+from ofa_jax.subnets.evaluate import grid, measure
 
 Tree = Any
 Row = dict[str, Any]
@@ -143,7 +140,9 @@ def evaluate_grid(
         batches = normalized(told, config.data, devices)
         stats = calibrate_each(net, variables, archs, batches)
         tested = evaluation_batches(config, dataset, devices, split, resolution)
-        figures = measure(net, variables["params"], stats, archs, tested, config.data, devices)
+        figures = measure(
+            net, variables["params"], stats, archs, tested, config.data.normalization, devices
+        )
         for (name, arch), measured in zip(corners.items(), figures, strict=True):
             rows.append(
                 {
@@ -157,28 +156,6 @@ def evaluate_grid(
                 }
             )
     return rows
-
-
-def grid(space: SearchSpace, choices: Choices | None = None) -> dict[str, Arch]:
-    """The corners of the open choices by name: "largest", "smallest" of the space, "d2-e6-k3"."""
-    opened = space.open_choices() if choices is None else choices
-    ends = []
-    for field in space.dimensions:
-        mask = np.asarray(getattr(opened, field))
-        ends.append(sorted({int(np.argmax(mask)), len(mask) - 1 - int(np.argmax(mask[::-1]))}))
-    corners = [dict(zip(space.dimensions, c, strict=True)) for c in itertools.product(*ends)]
-    return {corner_name(space, indices): space.everywhere(indices) for indices in corners}
-
-
-def corner_name(space: SearchSpace, indices: dict[str, int]) -> str:
-    """The name of the subnet with one choice index for each dimension."""
-    elastic = {f: getattr(space, f"{f}s") for f in ("depth", "expand", "kernel", "width")}
-    elastic = {field: values for field, values in elastic.items() if len(values) > 1}
-    if all(indices[field] == len(values) - 1 for field, values in elastic.items()):
-        return "largest"
-    if not any(indices[field] for field in elastic):
-        return "smallest"
-    return "-".join(f"{field[0]}{values[indices[field]]:g}" for field, values in elastic.items())
 
 
 def calibration_images(
@@ -196,7 +173,7 @@ def normalized(
 ) -> Iterator[jax.Array]:
     """The batches as the nets take them, one after the other, split over the devices."""
     for images in batches:
-        yield normalize_images(mesh.shard_batch(devices, images), data.mean, data.std)
+        yield normalize_images(mesh.shard_batch(devices, images), *data.normalization)
 
 
 def evaluation_batches(
@@ -208,90 +185,6 @@ def evaluation_batches(
     batches = pipeline.evaluation_batches(dataset, split, config.data, resolution, size, part)
     total = -(-len(dataset.split(split)) // size)
     return track(batches, total, f"evaluating at {resolution} px")
-
-
-def measure(
-    net: Network,
-    params: Tree,
-    batch_stats: Tree,
-    archs: Group,
-    batches: Iterable[pipeline.Batch],
-    data: DataConfig,
-    devices: Mesh,
-) -> list[dict[str, float]]:
-    """{"top1", "loss"} of each calibrated subnet of a group: share correct, mean nats.
-
-    Args:
-      net: the supernet.
-      params: of the net.
-      batch_stats: of each subnet, stacked, as `calibrate_each` gives them.
-      archs: of the subnets.
-      batches: {"image", "label", "weight"}, this process's part of each.
-      data: how images are normalised.
-      devices: each batch is split over them.
-
-    Raises:
-      ValueError: no image could be read.
-    """
-    sums = [
-        _sums_of_each(net, data, params, batch_stats, archs, mesh.shard_batch(devices, batch))
-        for batch in batches
-    ]
-    return [_figures(row) for row in np.sum(jax.device_get(sums), axis=0)[: archs.number]]
-
-
-def measure_one(
-    subnet: Network,
-    variables: Tree,
-    batches: Iterable[pipeline.Batch],
-    data: DataConfig,
-    devices: Mesh,
-) -> dict[str, float]:
-    """`measure` of one extracted subnet with its own variables."""
-    placed, sums = mesh.replicate(devices, variables), []
-    for batch in batches:
-        split = mesh.shard_batch(devices, batch)
-        logits = logits_of(subnet, data, placed, None, split["image"])
-        sums.append(_count(logits, split["label"], split["weight"]))
-    return _figures(np.sum(jax.device_get(sums), axis=0))
-
-
-def _figures(sums: np.ndarray) -> dict[str, float]:
-    correct, loss, count = sums
-    if not count:
-        raise InputError("no image of the split could be read")
-    return {"top1": float(correct / count), "loss": float(loss / count)}
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _sums_of_each(
-    net: Network, data: DataConfig, params: Tree, batch_stats: Tree, archs: Group, batch: Any
-) -> jax.Array:
-    """`_count` of each subnet of a group, `[GROUP, 3]`."""
-
-    def sums(arch: Arch, stats: Tree) -> jax.Array:
-        variables = {"params": params, "batch_stats": stats}
-        logits = logits_of(net, data, variables, arch, batch["image"])
-        return _count(logits, batch["label"], batch["weight"])
-
-    return of_each(sums, archs, jnp.zeros((GROUP, 3), jnp.float32), batch_stats)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def logits_of(
-    net: Network, data: DataConfig, variables: Tree, arch: Arch | None, images: jax.Array
-) -> jax.Array:
-    """Logits `[batch, classes]` of uint8 images `[batch, height, width, 3]`."""
-    logits: Any = net.apply(variables, normalize_images(images, data.mean, data.std), arch)
-    return logits
-
-
-@jax.jit
-def _count(logits: jax.Array, labels: jax.Array, weight: jax.Array) -> jax.Array:
-    """Images correct, the sum of their losses and their number, `[3]`."""
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    correct = (logits.argmax(-1).astype(labels.dtype) == labels).astype(weight.dtype)
-    return jnp.stack([(correct * weight).sum(), (losses * weight).sum(), weight.sum()])
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -20,14 +20,13 @@ from ofa_jax.extras import check_installed
 from ofa_jax.files import TEMPORARY, written
 from ofa_jax.normalization import normalize_images
 from ofa_jax.run import processes
-from ofa_jax.run.card import Card, Export, find_subnet, read_card, write_card
+from ofa_jax.run.card import TOLERANCE, Card, Export, find_subnet, read_card, write_card
 from ofa_jax.run.config import FORMATS, Config
 from ofa_jax.run.data import pipeline
 from ofa_jax.run.data.datasets import load_dataset
 from ofa_jax.run.data.sources import Dataset
 from ofa_jax.run.metrics import track
 
-TOLERANCE = 1e-4  # of the largest logit, float32
 Call = Callable[[np.ndarray], np.ndarray]
 
 

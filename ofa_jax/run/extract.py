@@ -32,25 +32,24 @@ from ofa_jax.files import (
 from ofa_jax.interop.catalogue import published
 from ofa_jax.models import Network, best_compute
 from ofa_jax.names import check_name, local_path
+from ofa_jax.normalization import Normalization
 from ofa_jax.plain import build
 from ofa_jax.run import processes
-from ofa_jax.run.card import LABELS, Card, Preprocessing, foreign_file, write_card
+from ofa_jax.run.card import LABELS, TOLERANCE, Card, Preprocessing, foreign_file, write_card
 from ofa_jax.run.config import Config, DataConfig
 from ofa_jax.run.evaluate import (
     calibration_images,
     evaluation_batches,
     load_trained,
-    logits_of,
-    measure_one,
     normalized,
 )
 from ofa_jax.search.cost import macs, params
 from ofa_jax.space import PIXELS, Arch, SearchSpace
 from ofa_jax.spaces import space_to_dict
 from ofa_jax.subnets.calibrate import calibrate
+from ofa_jax.subnets.evaluate import logits_of, measure_one
 from ofa_jax.subnets.extract import extract
 
-TOLERANCE = 1e-4  # of the largest logit, float32
 Cut = tuple[Network, Any, Arch | None]  # a net, its variables, and the arch that it is called with
 
 
@@ -94,9 +93,9 @@ def extract_to(
     batches = evaluation_batches(config, dataset, devices, "test", resolution)
     first = next(batches)
     both = ((net, calibrated, arch), (subnet, sub_variables, None))
-    difference = check_equal(*both, first["image"], config.data, devices)
+    difference = check_equal(*both, first["image"], config.data.normalization, devices)
     every_batch = itertools.chain([first], batches)
-    figures = measure_one(subnet, sub_variables, every_batch, config.data, devices)
+    figures = measure_one(subnet, sub_variables, every_batch, config.data.normalization, devices)
     card = Card(
         name=directory.name,
         space=space.name,
@@ -206,7 +205,7 @@ def _published_arch(space: SearchSpace, name: str) -> tuple[Arch, int, str]:
 
 
 def check_equal(
-    masked_net: Cut, subnet: Cut, images: np.ndarray, data: DataConfig, devices: Mesh
+    masked_net: Cut, subnet: Cut, images: np.ndarray, normalization: Normalization, devices: Mesh
 ) -> float:
     """The largest difference between supernet's and subnet's logits, over the largest logit.
 
@@ -214,7 +213,7 @@ def check_equal(
       masked_net: the supernet, its calibrated variables and the arch.
       subnet: what was cut out of it, its variables and None.
       images: this process's part of a batch, uint8.
-      data: how images are normalised.
+      normalization: of the images.
       devices: the batch is split over them.
 
     Raises:
@@ -223,7 +222,7 @@ def check_equal(
     split = mesh.shard_batch(devices, images)
 
     def logits(net: Network, variables: Any, arch: Arch | None) -> np.ndarray:
-        found = logits_of(net, data, mesh.replicate(devices, variables), arch, split)
+        found = logits_of(net, normalization, mesh.replicate(devices, variables), arch, split)
         return np.concatenate([np.asarray(part.data) for part in found.addressable_shards])
 
     masked, small = logits(*masked_net), logits(*subnet)

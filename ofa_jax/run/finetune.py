@@ -21,7 +21,6 @@ from ofa_jax.run.evaluate import (
     calibration_images,
     evaluation_batches,
     load_trained,
-    measure_one,
     normalized,
 )
 from ofa_jax.run.extract import now, place_of, write_subnet
@@ -32,6 +31,7 @@ from ofa_jax.run.step import init_state
 from ofa_jax.run.train import Run, find_checkpoint, put_aside, train_leg
 from ofa_jax.run.workdir import claim
 from ofa_jax.subnets.calibrate import calibrate
+from ofa_jax.subnets.evaluate import measure_one
 from ofa_jax.train.phases import Phase
 
 Tree = Any
@@ -157,7 +157,7 @@ def figures(run: Run, variables: Tree) -> dict[str, dict[str, float]]:
             run.net,
             variables,
             evaluation_batches(config, run.dataset, run.devices, split, resolution),
-            config.data,
+            config.data.normalization,
             run.devices,
         )
         for split in ("held_out", "test")

@@ -28,7 +28,7 @@ from ofa_jax.run.config import DRAWN, Config
 from ofa_jax.run.costs import UNITS, cost_function, search_resolutions
 from ofa_jax.run.data.datasets import load_dataset
 from ofa_jax.run.data.sources import Dataset
-from ofa_jax.run.evaluate import grid, load_trained
+from ofa_jax.run.evaluate import load_trained
 from ofa_jax.run.picture import draw_front
 from ofa_jax.search.cost import macs, params
 from ofa_jax.search.evolution import Found, check_cost, evolve
@@ -36,6 +36,7 @@ from ofa_jax.search.front import Front, find_front
 from ofa_jax.search.functions import Function
 from ofa_jax.search.predictor import Predictor, save_predictor, train_predictor
 from ofa_jax.space import Arch
+from ofa_jax.subnets.evaluate import grid
 
 Tree = Any
 

@@ -22,7 +22,7 @@ def handle() -> None:
     """Has these signals end the process with one line and a documented exit code.
 
     Nothing is lost by that: a run may be killed at any moment. Training takes the `STOPS` over
-    while it steps, to save first (`train.preemption`); of several processes JAX takes SIGTERM, to
+    while it steps, to save first (`preemption`); of several processes JAX takes SIGTERM, to
     tell all. A second signal waits for nothing. What is ignored stays so, as under `nohup`.
     """
     for number in (*STOPS, signal.SIGINT):

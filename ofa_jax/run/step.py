@@ -13,7 +13,7 @@ from ofa_jax.models import Network
 from ofa_jax.run.config import Config
 from ofa_jax.train import step as step_lib
 from ofa_jax.train.optimizer import OPTIMIZERS
-from ofa_jax.train.step import Distillation, Images, Parts, Settings, TrainState
+from ofa_jax.train.step import Distillation, Settings, TrainState
 
 Tree = Any
 
@@ -56,10 +56,13 @@ def settings(config: Config, devices: Mesh, most: int) -> Settings:
         label_smoothing=config.train.label_smoothing,
         ema=config.train.ema,
         distillation=Distillation(config.distill.temperature, config.distill.smooth_labels),
-        images=Images(
-            data.mean, data.std, config.train.dtype, data.augment.mixup, data.augment.cutmix
-        ),
-        parts=Parts(parallel.micro_steps, parallel.subnets, parallel.statistics),
+        normalization=data.normalization,
+        dtype=config.train.dtype,
+        mixup=data.augment.mixup,
+        cutmix=data.augment.cutmix,
+        micro_steps=parallel.micro_steps,
+        subnets=parallel.subnets,
+        statistics=parallel.statistics,
     )
 
 

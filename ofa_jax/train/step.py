@@ -15,9 +15,10 @@ import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from ofa_jax.errors import InputError
 from ofa_jax.mesh import AXIS, data_mesh, replicated
 from ofa_jax.models import Network, build_subnet, is_supernet
-from ofa_jax.normalization import MEAN, STD, normalize_images
+from ofa_jax.normalization import IMAGENET, Normalization, normalize_images
 from ofa_jax.space import Arch, SearchSpace
 from ofa_jax.train import losses
 from ofa_jax.train.mix import mix
@@ -81,53 +82,23 @@ class Distillation:
     smooth_labels: bool = True
 
 
-@dataclasses.dataclass(frozen=True)
-class Images:
-    """What the step does with a batch of images before the networks see it.
-
-    Attributes:
-      mean: of red, green and blue, subtracted from pixels in [0, 1].
-      std: of red, green and blue, by which these are then divided.
-      dtype: what networks compute in, "float32" or "bfloat16".
-      mixup: alpha of Mixup's Beta distribution; 0 is without.
-      cutmix: alpha of CutMix's; 0 is without.
-    """
-
-    mean: tuple[float, ...] = MEAN
-    std: tuple[float, ...] = STD
-    dtype: str = "float32"
-    mixup: float = 0.0
-    cutmix: float = 0.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Parts:
-    """How a batch is cut into parts, each of which trains subnets.
-
-    Attributes:
-      micro_steps: parts that each device goes through one after the other.
-      subnets: each part samples its "own", or all train the "same".
-      statistics: batch statistics are of the part's "own" images, or "global", of all devices'
-        images in the same micro-step, which needs `subnets` "same".
-    """
-
-    micro_steps: int = 1
-    subnets: str = "own"
-    statistics: str = "own"
-
-
 class Settings(NamedTuple):
-    """What is static in a step, beside the network."""
+    """What is static in a step, beside the network; `make_train_step` says what each is."""
 
     optimizer: optax.GradientTransformation
     devices: Mesh
+    distillation: Distillation
     most: int
     seed: int
     label_smoothing: float
     ema: float
-    distillation: Distillation
-    images: Images
-    parts: Parts
+    normalization: Normalization
+    dtype: str
+    mixup: float
+    cutmix: float
+    micro_steps: int
+    subnets: str
+    statistics: str
 
 
 def make_train_step(
@@ -136,13 +107,18 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     distillation: Distillation = Distillation(),
     mesh: Mesh | None = None,
+    opt_state_sharding: Tree | None = None,
     most: int = 1,
     seed: int = 0,
     label_smoothing: float = 0.1,
     ema: float = 0.0,
-    images: Images = Images(),
-    parts: Parts = Parts(),
-    opt_state_sharding: Tree | None = None,
+    normalization: Normalization = IMAGENET,
+    dtype: str = "float32",
+    mixup: float = 0.0,
+    cutmix: float = 0.0,
+    micro_steps: int = 1,
+    subnets: str = "own",
+    statistics: str = "own",
 ) -> jax.stages.Wrapped:
     """A jitted training step: `step(state, teacher, phase, batch)` gives the new state and metrics.
 
@@ -158,18 +134,30 @@ def make_train_step(
       optimizer: without a learning rate, such as `sgd()`.
       distillation: how subnets learn from the teacher's logits.
       mesh: devices over which each batch is split; default all of them.
+      opt_state_sharding: where the optimiser's state lies, as its tree; default on every device.
       most: the largest number of subnets that a phase trains on each part of a batch.
       seed: of all random numbers.
       label_smoothing: share of a label that is spread over all classes.
       ema: share of itself that a moving average of the parameters keeps at each step; 0 takes none.
-      images: how they are normalised and mixed.
-      parts: how a batch is cut.
-      opt_state_sharding: where the optimiser's state lies, as its tree; default on every device.
+      normalization: of the images.
+      dtype: what networks compute in, "float32" or "bfloat16".
+      mixup: alpha of Mixup's Beta distribution; 0 is without.
+      cutmix: alpha of CutMix's; 0 is without.
+      micro_steps: parts of the batch that each device goes through one after the other.
+      subnets: each part samples its "own", or all train the "same".
+      statistics: batch statistics are of the part's "own" images, or "global", of all devices'
+        images in the same micro-step, which needs `subnets` "same".
+
+    Raises:
+      ValueError: global statistics of different subnets.
     """
+    if statistics == "global" and subnets != "same":
+        raise InputError(f"statistics='global' needs subnets='same', found {subnets!r}")
     devices = data_mesh() if mesh is None else mesh
     settings = Settings(
-        optimizer, devices, most, seed, label_smoothing, ema, distillation, images, parts
-    )
+        optimizer, devices, distillation, most, seed, label_smoothing, ema, normalization, dtype,
+        mixup, cutmix, micro_steps, subnets, statistics,
+    )  # fmt: skip
     return jit_step(net, settings, opt_state_sharding)
 
 
@@ -181,8 +169,8 @@ def jit_step(
     def step(state: TrainState, teacher: Tree, phase: PhaseData, batch: Batch) -> Any:
         return train_step(net, settings, state, teacher, phase, batch)
 
-    everywhere = replicated(settings.devices)
-    sharding: Any = everywhere
+    everywhere: Any = replicated(settings.devices)
+    sharding = everywhere
     if opt_state_sharding is not None:
         sharding = TrainState(everywhere, everywhere, everywhere, opt_state_sharding, everywhere)
     return jax.jit(step, donate_argnums=0, out_shardings=(sharding, everywhere))
@@ -202,7 +190,7 @@ def train_step(
     """
     # Every random number comes from the seed and the step, so a resumed run repeats none.
     key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
-    parts = settings.devices.size * settings.parts.micro_steps
+    parts = settings.devices.size * settings.micro_steps
     split = P(AXIS)
     gradient, batch_stats, loss, accuracy = jax.shard_map(
         functools.partial(_device_gradient, net, settings),
@@ -238,7 +226,7 @@ def draw_parts(
     most = settings.most
     arch_key, dropout_key = jax.random.split(key)
     dropout_keys = jax.random.split(dropout_key, (parts, most))
-    draws = parts if settings.parts.subnets == "own" else 1
+    draws = parts if settings.subnets == "own" else 1
     draw = functools.partial(draw_archs, space, phase)
     archs = jax.vmap(draw)(jax.random.split(arch_key, (draws, most)))
     return jax.tree.map(lambda a: jnp.broadcast_to(a, (parts, *a.shape[1:])), archs), dropout_keys
@@ -255,13 +243,13 @@ def _device_gradient(
     """
     # As this device's own, so that nothing is summed over devices before the end.
     variables, teacher = jax.lax.pcast((variables, teacher), AXIS, to="varying")
-    if settings.parts.statistics == "global":
+    if settings.statistics == "global":
         # Branches may not meet over devices, as each device may take another.
         net = net.clone(norm_axis=AXIS, compute="masks")
     part_gradient = functools.partial(
         _part_gradient, net, settings, variables, teacher, phase, others
     )
-    micro_steps = settings.parts.micro_steps
+    micro_steps = settings.micro_steps
     micro_batches = jax.tree.map(lambda a: a.reshape(micro_steps, -1, *a.shape[1:]), batch)
 
     def add_part(total: Tree, part: Any) -> tuple[Tree, Any]:
@@ -282,12 +270,11 @@ def _part_gradient(
 
     The gradients of all `others` than the largest, the first of a sandwich, have that weight.
     """
-    made = settings.images
-    images = normalize_images(batch["image"], made.mean, made.std)
+    images = normalize_images(batch["image"], *settings.normalization)
     labels = jax.nn.one_hot(batch["label"], net.space.num_classes, dtype=jnp.float32)
     mix_key = jax.random.fold_in(drawn[1][0], 0)
-    images, labels = mix(mix_key, images, labels, made.mixup, made.cutmix)
-    images = images.astype(made.dtype)
+    images, labels = mix(mix_key, images, labels, settings.mixup, settings.cutmix)
+    images = images.astype(settings.dtype)
     # The largest net of a sandwich comes first, and its own pass is what the others learn from.
     first_teaches = phase.in_place & phase.sandwich
     targets = _teacher_logits(net, phase, variables, teacher, images)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-STREAMS = Path(__file__).parents[1] / "ofa_jax" / "streams.py"
+STREAMS = Path(__file__).parents[2] / "ofa_jax" / "run" / "streams.py"
 # The file by itself: the package would import JAX.
 PROGRAM = f"""
 import os, runpy, sys

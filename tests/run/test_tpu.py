@@ -1,6 +1,6 @@
 """The real TPU compiler, without a TPU; in an environment of its own, as it prints and stalls:
 
-pip install -e ".[test,tpu]" && pytest -n 0 tests/train/test_tpu.py     # half an hour
+pip install -e ".[test,tpu]" && pytest -n 0 tests/run/test_tpu.py     # half an hour
 """
 
 import re

@@ -13,7 +13,7 @@ from ofa_jax.run.data.datasets import load_dataset, split_up
 from ofa_jax.run.data.decode import decode
 from ofa_jax.run.data.sources import ArraySource, Collection
 
-TFDS = Path(__file__).parents[3] / "shared/data/tfds"
+TFDS = Path(__file__).parents[4] / "shared/data/tfds"
 real_data = pytest.mark.skipif(not TFDS.is_dir(), reason="no real datasets on this machine")
 
 

@@ -8,7 +8,7 @@ from configs import digits
 from ofa_jax.run.config import check_field, defaults
 from ofa_jax.run.config_reference import meanings, reference
 
-PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
+PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 PHASE = {"kernels": (7,), "expands": (6,), "depths": (3,), "distill": 0.0}
 
 
