@@ -43,7 +43,6 @@ ELSEWHERE = {
     "ofa_jax.interop": "needs published weights: tests/interop/test_main.py",
     "python -m faults": "tests/test_faults.py",
     "http.server": "test_the_page_classifies_an_image",
-    "mkdocs": "continuous integration runs it",
 }
 # configs/digits.py as it is, but for how long it takes.
 QUICK = """

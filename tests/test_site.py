@@ -1,4 +1,4 @@
-"""The documentation site: built strictly, with links to files of the repository, and a whole API."""
+"""The documentation site: built strictly, with links to the repository's files and a whole API."""
 
 import importlib.util
 import os
@@ -28,8 +28,9 @@ def hooks():
 
 
 def build(directory, out):
+    # Not -q: with it, strict overlooks warnings.
     return subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", out],  # with -q, warnings do not count
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", out],
         cwd=directory, capture_output=True, text=True,
         env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},  # of Material, about a MkDocs to come
     )  # fmt: skip
