@@ -150,8 +150,11 @@ def test_the_page_classifies_an_image(used):
     ranked = re.findall(r"<li>(\w+): ([\d.]+) %</li>", page_of(used / "page"))
     assert len(ranked) == 3
     subnet_of, variables = ofa_jax.load_subnet(subnet)
-    size, steps = card["resolution"], card["preprocessing"]
-    pixels = Image.open(image).convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+    steps, size = card["preprocessing"], card["resolution"]
+    side = steps["resize_shorter_side"]  # of a square image
+    pixels = Image.open(image).convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
+    start = (side - size) // 2
+    pixels = pixels.crop((start, start, start + size, start + size))
     pixels = (np.asarray(pixels, np.float32)[None] / 255 - steps["mean"]) / steps["std"]
     shares = jax.nn.softmax(subnet_of.apply(variables, np.float32(pixels)))[0]
     for name, percent in ranked:  # a browser's filter is not Pillow's
