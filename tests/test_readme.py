@@ -14,13 +14,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from main_runs import SAFETY, compiled_environment, write_digits
+from main_runs import SAFETY, compiled_environment, write_digits, write_folder
 from PIL import Image
 from random_nets import random_images
 
 import ofa_jax
-from ofa_jax.config import DataConfig
-from ofa_jax.data.sources import load_dataset
 
 REPOSITORY = Path(__file__).parents[1]
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -89,14 +87,6 @@ def home(tmp_path_factory):
     write_folder(directory / "birds")
     (directory / "docs").symlink_to(REPOSITORY / "docs")
     return directory
-
-
-def write_folder(root):
-    """The training images as a folder of images by class, as a user brings it."""
-    for i, example in enumerate(load_dataset(DataConfig()).train):
-        directory = root / f"bird{example['label']}"
-        directory.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(example["image"][..., 0]).save(directory / f"{i:04}.png")
 
 
 def run_bash(text, directory):
