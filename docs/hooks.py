@@ -63,6 +63,8 @@ def public_symbols(package: str = "ofa_jax") -> set[str]:
     """The full names in the `__all__` of a package, and of its packages that are in it."""
     names: set[str] = set()
     for name in exported(package):
+        if name.startswith("__"):
+            continue
         full = f"{package}.{name}"
         is_package = (REPOSITORY / full.replace(".", "/") / "__init__.py").exists()
         names |= public_symbols(full) if is_package else {full}

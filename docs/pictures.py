@@ -1,46 +1,40 @@
 """Draws the pictures of the concepts: masks, the phases of a curriculum, a subnet.
 
-    python docs/pictures.py
+    python -m docs.pictures
 
 Beside this file. The other pictures come from runs: `front.png` is `search/front.png` of
 configs/digits.py, and results/cifar10_16.png is drawn by `python -m benchmarks.recipes --picture`.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-
 import ofa_jax
 from configs import imagenet_mbv3
 
+HERE = Path(__file__).resolve().parent
 USED, UNUSED, EDGE, TEXT = "#3b7dd8", "#e4e9ef", "#9aa5b1", "#1f2933"
 SUBNET = "note10_lat-64ms_top1-80.2_finetune-75"  # of ofa_jax.published()
 CHOICES = {"kernels": "kernel", "depths": "depth", "expands": "expand ratio"}
 
 
 def main() -> None:
-    mpl.use("Agg")
+    """Draws each picture as a PNG."""
     mpl.rcParams.update({"font.size": 10, "text.color": TEXT})
     for name, draw in (("masks", masks), ("curriculum", curriculum), ("subnet", subnet)):
-        figure = draw()
-        figure.savefig(HERE / f"{name}.png", dpi=130, metadata={"Software": None})
-        plt.close(figure)
+        draw().savefig(HERE / f"{name}.png", dpi=130, metadata={"Software": None})
         print(f"wrote {HERE / name}.png")
 
 
 def canvas(width: float, height: float) -> tuple[Figure, Axes]:
     """A figure of so many units, of which 10 are an inch; y points down."""
-    figure = plt.figure(figsize=(width / 10, height / 10))
+    figure = Figure(figsize=(width / 10, height / 10))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.axis("off")
@@ -130,7 +124,7 @@ def subnet() -> Figure:
         for i in range(most):
             kernel, expand = (arch[key][most * row + i] for key in ("ks", "e"))
             used = kernel is not None
-            words = f"{kernel}×{kernel}" if used else "skipped"
+            words = f"{kernel}\u00d7{kernel}" if used else "skipped"
             box(axes, (22 + 16.5 * i, y, 2.6 * (expand or 6), 4.6), used, words)
     return figure
 

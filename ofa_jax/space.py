@@ -97,10 +97,14 @@ class SearchSpace(abc.ABC):
     Attributes:
       name: id, as `get_space` takes it.
       stages: the elastic stages.
-      kernels, expands, depths: the choices, ascending; each is open to every block or stage.
+      kernels: the kernel sizes that every block may have, ascending.
+      expands: the expand ratios that every block may have, ascending.
+      depths: the depths that every stage may have, ascending.
       widths: the width multipliers of every stage's output, ascending; () fixes the widths.
       resolutions: input resolutions the space is meant for, in pixels.
-      num_classes, dropout, bn_eps: as in any classifier.
+      num_classes: the number of logits.
+      dropout: the share of features dropped before the classifier.
+      bn_eps: added to the variance in batch norms.
     """
 
     name: str

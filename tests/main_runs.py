@@ -111,3 +111,11 @@ def write_digits(directory, count=3, suffix=".png"):
         example = digits.test[i]
         name = f"{i}_{example['label']}{suffix}"
         Image.fromarray(example["image"][..., 0]).save(directory / name)
+
+
+def write_folder(root):
+    """The training images as a folder of images by class, as a user brings it."""
+    for i, example in enumerate(load_dataset(DataConfig()).train):
+        directory = root / f"bird{example['label']}"
+        directory.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(example["image"][..., 0]).save(directory / f"{i:04}.png")

@@ -42,7 +42,7 @@ def test_killed_between_a_phase_and_its_figures_they_are_made_up_for(undisturbed
 
 
 FEW = [
-    ("a reader of standard output that is gone, `| head -1`", "fine-tuning"),
+    ("standard output has no reader any more, `head -1`", "fine-tuning"),
     ("standard input, output and error are closed", "fine-tuning"),
     ("no space left on the disk", "export"),
     ("the workdir vanishes", "fine-tuning"),

@@ -1,23 +1,35 @@
 """Commands and Python of the README and of docs/ run as written, in a new user's directory."""
 
 import functools
+import http.server
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
-from main_runs import compiled_environment, write_digits
+from main_runs import SAFETY, compiled_environment, write_digits, write_folder
+from PIL import Image
 from random_nets import random_images
 
 import ofa_jax
 
 REPOSITORY = Path(__file__).parents[1]
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
-BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", TEXT, re.DOTALL)
+BLOCKS = [
+    (page.name, *block)
+    for page in PAGES
+    for block in re.findall(r"```(bash|python)\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+]
+WHOLE_PYTHON = {("python", "runtimes.md"), ("python", "spaces.md")}  # it builds on itself
 # What is run elsewhere, or needs what is not here; by a word of the block.
 ELSEWHERE = {
     "&& pytest": "continuous integration runs it",
@@ -28,6 +40,7 @@ ELSEWHERE = {
     "runs/longer": "trains for long: tests/run/test_config_reference.py looks at its fields",
     "ofa_jax.interop": "needs published weights: tests/interop/test_main.py",
     "python -m faults": "tests/test_faults.py",
+    "http.server": "test_the_page_classifies_an_image",
 }
 # configs/digits.py as it is, but for how long it takes.
 QUICK = """
@@ -45,17 +58,21 @@ def get_config():
 """
 
 
+def elsewhere(text):
+    return any(word in text for word in ELSEWHERE)
+
+
 def run_here(kind):
-    """The blocks of a kind that belong to the run on digits."""
-    return [text for k, text in BLOCKS if k == kind and "runs/digits" in text]
+    """The blocks of a kind that belong to the runs on digits."""
+    blocks = [(page, text) for page, k, text in BLOCKS if k == kind and not elsewhere(text)]
+    return [text for page, text in blocks if "runs/" in text or (kind, page) in WHOLE_PYTHON]
 
 
 def test_every_command_is_run_somewhere():
-    for kind, text in BLOCKS:
-        elsewhere = [word for word in ELSEWHERE if word in text]
-        assert kind == "python" or "runs/digits" in text or elsewhere, text
+    for _, kind, text in BLOCKS:
+        assert kind == "python" or "runs/" in text or elsewhere(text), text
     for word in ELSEWHERE:
-        assert any(word in text for kind, text in BLOCKS), f"nothing of {word!r} is left"
+        assert any(word in text for _, _, text in BLOCKS), f"nothing of {word!r} is left"
 
 
 @pytest.fixture(scope="module")
@@ -67,31 +84,88 @@ def home(tmp_path_factory):
     (directory / "configs/digits.py").write_text(QUICK.format(path=path))
     (directory / "main.py").symlink_to(REPOSITORY / "main.py")
     write_digits(directory / "photos", suffix=".jpg")
+    write_folder(directory / "birds")
+    (directory / "docs").symlink_to(REPOSITORY / "docs")
     return directory
 
 
-@pytest.mark.slow
-def test_the_commands_run(home):
+def run_bash(text, directory):
+    """Runs a block of commands, but for the installation, in a directory."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = re.sub(r"^pip install -e \S+( && |\n)", "", text, flags=re.MULTILINE)
+    done = subprocess.run(
+        ["bash", "-e", "-c", command],
+        cwd=directory,
+        env={**os.environ, **compiled_environment(), "PATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def used(home):
+    """The directory after all commands."""
     for text in run_here("bash"):
-        command = re.sub(r"^pip install -e \S+( && |\n)", "", text, flags=re.MULTILINE)
-        done = subprocess.run(
-            ["bash", "-e", "-c", command],
-            cwd=home,
-            env={**os.environ, **compiled_environment(), "PATH": path},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
-        assert "Traceback" not in done.stderr
-    made = {path.name for path in (home / "runs/digits/subnets/smallest-finetuned").iterdir()}
+        run_bash(text, home)
+    return home
+
+
+@pytest.mark.slow
+def test_the_commands_run(used):
+    made = {path.name for path in (used / "runs/digits/subnets/smallest-finetuned").iterdir()}
     assert {"model.stablehlo", "model.onnx", "model.int8.onnx", "model.tflite"} < made
     # What the README says comes out, comes out.
     listed = re.search(r"    runs/digits/\n(.*?)\n\n", TEXT, re.DOTALL)[1]
     for line in listed.splitlines():
         for name in line[6:28].replace(",", " ").split():
-            assert (home / "runs/digits" / name.split("<")[0]).exists(), name
-    the_python(home)
+            assert (used / "runs/digits" / name.split("<")[0]).exists(), name
+    for run, file in (("birds", "model.onnx"), ("phone", "model.tflite")):
+        (made,) = (used / "runs" / run / "subnets").glob(f"macs-*-finetuned/{file}")
+    the_python(used)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (BROWSER and shutil.which("npm")), reason="no chromium or npm on the PATH")
+def test_the_page_classifies_an_image(used):
+    (text,) = [text for _, _, text in BLOCKS if "http.server" in text]
+    *commands, serve = text.splitlines()
+    assert serve == "python -m http.server --directory page 8000"
+    run_bash("\n".join(commands), used)
+    (subnet,) = (used / "runs/birds/subnets").glob("macs-*-finetuned")
+    card = json.loads((subnet / "card.json").read_text())
+    image = next((used / "birds/bird7").iterdir())
+    shutil.copy(image, used / "page/image.png")
+    ranked = re.findall(r"<li>(\w+): ([\d.]+) %</li>", page_of(used / "page"))
+    assert len(ranked) == 3
+    subnet_of, variables = ofa_jax.load_subnet(subnet)
+    steps, size = card["preprocessing"], card["resolution"]
+    side = steps["resize_shorter_side"]  # of a square image
+    pixels = Image.open(image).convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
+    start = (side - size) // 2
+    pixels = pixels.crop((start, start, start + size, start + size))
+    pixels = (np.asarray(pixels, np.float32)[None] / 255 - steps["mean"]) / steps["std"]
+    shares = jax.nn.softmax(subnet_of.apply(variables, np.float32(pixels)))[0]
+    for name, percent in ranked:  # a browser's filter is not Pillow's
+        assert abs(float(percent) / 100 - shares[card["classes"].index(name)]) < 0.1
+
+
+def page_of(directory):
+    """The page for image.png as Chromium shows it, served from its directory."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=directory)
+    with http.server.ThreadingHTTPServer(("localhost", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://localhost:{server.server_port}/?image=image.png"
+        command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+                   "--disable-background-networking", f"--user-data-dir={directory / 'browser'}",
+                   "--virtual-time-budget=30000", "--dump-dom", address]  # fmt: skip
+        for _ in range(20):  # virtual time may end before the network is loaded
+            done = subprocess.run(command, capture_output=True, text=True, timeout=SAFETY)
+            if "<li>" in done.stdout:
+                break
+        server.shutdown()
+    return done.stdout
 
 
 def the_python(home):
@@ -108,6 +182,10 @@ def the_python(home):
         os.chdir(before)
     assert names["logits"].shape == (8, 10)
     assert names["front"].found
+    given = names["onnx_logits"]
+    assert given.shape == (len(names["paths"]), 10)
+    for runtime in ("litert_logits", "stablehlo_logits"):
+        np.testing.assert_allclose(names[runtime], given, atol=1e-4 * np.abs(given).max())
 
 
 def anchors(page):
@@ -116,9 +194,17 @@ def anchors(page):
     return {re.sub(r"[^\w\- ]", "", text.lower()).strip().replace(" ", "-") for text in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+LINKING = [
+    *PAGES,
+    REPOSITORY / "CONTRIBUTING.md",
+    REPOSITORY / "CHANGELOG.md",
+    *sorted((REPOSITORY / "notebooks").glob("*.ipynb")),
+]
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         place, _, anchor = target.partition("#")
         if not place.startswith("http"):
             linked = page.parent / place if place else page

@@ -54,7 +54,7 @@ def stops_table(counts):
 
 def places_table(counts):
     """How often each other fault was met and put right."""
-    rows = ["| fault | begun in | times |", "|---|---|---|"]
+    rows = ["| fault | first in | times |", "|---|---|---|"]
     for name, cases in CASES.items():
         rows.append(f"| {name} | {', '.join(cases)} | {counts[name]} |")
     return "\n".join(rows)

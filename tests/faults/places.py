@@ -304,7 +304,7 @@ def at_each(case, stages=STAGES):
 
 # By what happens to a run, and the stage that it is begun in; it then goes to the end.
 CASES = {
-    "a reader of standard output that is gone, `| head -1`": {"fine-tuning": head},
+    "standard output has no reader any more, `head -1`": {"fine-tuning": head},
     "standard output is `/dev/full`": {"export": full_output},
     "standard output and error are `/dev/full`": {"export": full_streams},
     "standard input, output and error are closed": {"fine-tuning": closed_streams},
