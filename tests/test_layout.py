@@ -7,12 +7,18 @@ PACKAGE = Path(__file__).parents[1] / "ofa_jax"
 
 # Who may import whom, inside the package.
 ALLOWED = {
-    "space": set(),
+    "topology": set(),
+    "space": {"topology"},
     "elastic": set(),
-    "spaces": {"plain", "space"},
     "conv": set(),
-    "models": {"space", "spaces", "elastic", "conv"},
-    "search": {"plain", "space", "spaces"},
+    "branches": {"space", "elastic", "conv"},
+    "layers": {"elastic", "conv", "branches"},
+    "families": {"plain", "space", "topology", "elastic", "conv", "branches", "layers"},
+    "network": {"space", "families"},
+    "alone": {"space", "topology", "conv", "layers"},
+    "spaces": {"families"},
+    "models": {"network"},
+    "search": {"plain", "space", "topology", "spaces"},
     "mesh": set(),
     "processes": set(),
     "signals": {"processes"},
@@ -22,7 +28,8 @@ ALLOWED = {
     "files": set(),
     "names": set(),
     "hub": {"checkpoint", "interop"},
-    "interop": {"space", "spaces", "elastic", "models", "checkpoint", "extras", "plain"},
+    "interop": {"space", "topology", "spaces", "elastic", "models", "checkpoint", "extras",
+                "plain"},
     "metrics": {"plain", "processes"},
     "data": {"config"},
     "plain": {"space"},
@@ -31,14 +38,14 @@ ALLOWED = {
     "checkpoint": {"space", "spaces", "models", "plain", "processes"},
     "contents": {"config", "data", "checkpoint", "interop"},
     "workdir": {"config", "contents", "data", "checkpoint", "plain", "processes"},
-    "subnets": {"space", "spaces", "interop", "elastic", "models", "search", "data", "config",
-                "checkpoint", "mesh", "metrics", "plain", "processes"},
-    "report": {"space", "spaces", "config", "checkpoint", "subnets", "metrics"},
-    "train": {"space", "spaces", "models", "search", "subnets", "data", "config", "checkpoint",
-              "extras", "interop", "mesh", "metrics", "processes", "report", "signals",
-              "workdir"},
-    "deploy": {"space", "spaces", "conv", "models", "subnets", "data", "config", "checkpoint",
-               "extras", "interop", "metrics", "processes", "__version__"},
+    "subnets": {"space", "topology", "spaces", "interop", "elastic", "alone", "models", "search",
+                "data", "config", "checkpoint", "mesh", "metrics", "plain", "processes"},
+    "report": {"space", "topology", "spaces", "config", "checkpoint", "subnets", "metrics"},
+    "train": {"space", "topology", "spaces", "models", "search", "subnets", "data", "config",
+              "checkpoint", "extras", "interop", "mesh", "metrics", "processes", "report",
+              "signals", "workdir"},
+    "deploy": {"space", "topology", "spaces", "conv", "layers", "models", "subnets", "data",
+               "config", "checkpoint", "extras", "interop", "metrics", "processes", "__version__"},
 }  # fmt: skip
 
 EVERYWHERE = {"files", "names"}  # what meets the disk
@@ -68,7 +75,7 @@ def test_imports_point_one_way():
 def test_each_library_has_one_door():
     doors = {
         "orbax": {"checkpoint.py"},
-        "flax": {"models", "search"},  # the predictor
+        "flax": {"branches.py", "layers.py", "families", "alone.py", "search"},  # the predictor
         "tqdm": {"metrics.py"},
         "absl": {"data"},
         "onnx": {"deploy"},
@@ -90,3 +97,22 @@ def test_phases_and_losses_know_nothing_of_the_run():
             own = module.startswith(("ofa_jax.space", "ofa_jax.train.losses"))
             assert own or not module.startswith("ofa_jax."), module
             assert module != "ofa_jax.config"
+
+
+def test_a_family_is_known_to_its_own_file_alone():
+    """Nothing outside `families/` asks which one it has: that is what `layers` is for."""
+    files = {path: ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
+    inside = PACKAGE / "families"
+    own = {
+        node.name
+        for path in (inside / "mobilenet.py", inside / "resnet.py")
+        for node in ast.walk(files[path])
+        if isinstance(node, ast.ClassDef)
+    }
+    assert {"MobileNetSpace", "ResNet", "Bottleneck"} <= own
+    for path, tree in files.items():
+        for node in ast.walk(tree):
+            if path.parent != inside and isinstance(node, ast.Call):
+                called = node.func.id if isinstance(node.func, ast.Name) else ""
+                names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+                assert called not in ("isinstance", "issubclass") or not names & own, path.name

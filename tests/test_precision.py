@@ -17,8 +17,8 @@ from configs import smoke
 from ofa_jax import mesh
 from ofa_jax.config import from_dict
 from ofa_jax.files import read_arrays
+from ofa_jax.layers import Classifier, ConvBN
 from ofa_jax.models import build_supernet
-from ofa_jax.models.layers import Classifier, ConvBN
 from ofa_jax.search import load_latency_table, load_predictor
 from ofa_jax.search.evolution import evolve
 from ofa_jax.search.front import find_front
