@@ -18,10 +18,10 @@ import numpy as np
 
 from benchmarks import harness
 from ofa_jax import mesh
-from ofa_jax.models import Network, best_compute, build_supernet
+from ofa_jax.families import get_space
+from ofa_jax.network import Network, best_compute, build_supernet
 from ofa_jax.normalization import Normalization, normalize_images
 from ofa_jax.space import Arch
-from ofa_jax.spaces import get_space
 from ofa_jax.subnets.calibrate import batch_moments, calibrate_each, group
 from ofa_jax.subnets.evaluate import measure
 

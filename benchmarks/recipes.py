@@ -49,7 +49,7 @@ from benchmarks import harness
 from configs import cifar10_16
 from ofa_jax import checkpoint, mesh
 from ofa_jax.files import parse_json, read_object, read_text
-from ofa_jax.models import best_compute
+from ofa_jax.network import best_compute
 from ofa_jax.run import compiled
 from ofa_jax.run.config import Config
 from ofa_jax.run.data.datasets import load_dataset

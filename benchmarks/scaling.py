@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ofa_jax.models import build_supernet
+from ofa_jax.network import build_supernet
 from ofa_jax.run.config import from_dict
 from ofa_jax.run.profile import count
 from ofa_jax.run.programs import (

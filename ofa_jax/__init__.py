@@ -3,12 +3,12 @@
 from ofa_jax import interop, search
 from ofa_jax.checkpoint import load_subnet, load_supernet
 from ofa_jax.errors import InputError
+from ofa_jax.families import get_space, list_spaces
 from ofa_jax.interop import published
-from ofa_jax.models import build_supernet
+from ofa_jax.network import build_supernet
 from ofa_jax.normalization import Normalization, normalize_images
 from ofa_jax.search.cost import macs, params
 from ofa_jax.space import Arch, SearchSpace
-from ofa_jax.spaces import get_space, list_spaces
 from ofa_jax.subnets.calibrate import calibrate
 from ofa_jax.subnets.evaluate import evaluate
 from ofa_jax.subnets.extract import extract

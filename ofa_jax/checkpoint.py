@@ -14,12 +14,12 @@ import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
 from ofa_jax.errors import InputError
+from ofa_jax.families import space_from_dict
 from ofa_jax.files import naming, read_json, short, write_json, writing
-from ofa_jax.models import Network, build_subnet, build_supernet
 from ofa_jax.names import check_inside
+from ofa_jax.network import Network, build_subnet, build_supernet
 from ofa_jax.plain import build
 from ofa_jax.space import Arch, SearchSpace
-from ofa_jax.spaces import space_from_dict
 
 Tree = Any
 SEAL = "sha256.json"

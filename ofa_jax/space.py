@@ -1,15 +1,16 @@
 """The search space: which subnets exist, as static descriptions and as arrays.
 
-A `SearchSpace` is static, frozen and hashable: it describes one family of networks (`spaces/` has
-the families). An `Arch` is one member of it, as int32 arrays of choice *indices*: it can be
-traced, stacked and vmapped, so one compiled program serves every subnet.
+A `SearchSpace` is static, frozen and hashable: it describes the networks of one family (`families/`
+has them). An `Arch` is one of them, as int32 arrays of choice *indices*: it can be traced, stacked
+and vmapped, so one compiled program serves every subnet.
 """
 
 import abc
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, Self
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ import numpy as np
 
 from ofa_jax.errors import InputError
 from ofa_jax.files import shown
+from ofa_jax.topology import ALWAYS, Layers, Size
 
 ACTIVATIONS = ("relu", "relu6", "h_swish")
 Number = int | float
@@ -82,6 +84,43 @@ class Stage:
     se: bool = False
     depth: int = 0
     elastic: bool = True
+
+
+class Place(NamedTuple):
+    """Where a block is: its name, its stage's index, how many come before it there, its stride."""
+
+    name: str
+    stage: int
+    position: int
+    stride: int
+
+
+class Block(Protocol):
+    """What every family's blocks say of themselves; `position` counts within the stage."""
+
+    @property
+    def name(self) -> str:
+        """Of its variables."""
+
+    @property
+    def stage(self) -> int:
+        """The index of its stage."""
+
+    @property
+    def position(self) -> int:
+        """How many blocks of the stage come before it."""
+
+    @property
+    def in_width(self) -> int:
+        """The most input channels."""
+
+    @property
+    def width(self) -> int:
+        """The most output channels."""
+
+    @property
+    def variants(self) -> tuple[Self, ...]:
+        """What branches switch between: the block with one choice left of each width."""
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
@@ -160,20 +199,53 @@ class SearchSpace(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def blocks(self) -> tuple[Any, ...]:
+    def blocks(self) -> tuple[Block, ...]:
         """Every elastic block at full depth, in the order of `Arch.kernel` and `Arch.expand`."""
 
-    @property
     @abc.abstractmethod
-    def dimensions(self) -> dict[str, Dimension]:
-        """The elastic dimensions by their field in `Arch`, in its order."""
+    def active_blocks(self, arch: Arch) -> tuple[Block, ...]:
+        """The blocks of one concrete `arch`, each narrowed to its choice; skipped ones left out."""
 
     @property
     @abc.abstractmethod
+    def layers(self) -> Layers:
+        """The largest network, layer by layer: what costs, files and names are folded from."""
+
+    @functools.cached_property
+    def dimensions(self) -> dict[str, Dimension]:
+        """The elastic dimensions by their field in `Arch`, in its order.
+
+        A stage of fixed depth may be given any, as in the reference.
+        """
+        count = len(self.blocks)
+        return {
+            "kernel": Dimension("ks", (self.kernels,) * count),
+            "expand": Dimension("e", (self.expands,) * count),
+            "depth": Dimension("d", self.stage_depths, also=self.depths),
+        }
+
+    @functools.cached_property
     def size(self) -> int:
         """The number of distinct subnets at one resolution."""
+        per_block = len(self.kernels) * len(self.expands)
+        return math.prod(count_blocks(per_block, depths) for depths in self.stage_depths)
 
     stem_genes = 0  # depth genes in front of the stages' own
+
+    @property
+    def reference(self) -> str:
+        """What once-for-all calls the family in its files; "" where it does not have it."""
+        return ""
+
+    @functools.cached_property
+    def places(self) -> tuple[Place, ...]:
+        """Where the blocks are, one after the other."""
+        return tuple(
+            Place(f"stage{number + 1}_block{position + 1}", number, position,
+                  stage.stride if position == 0 else 1)
+            for number, stage in enumerate(self.stages)
+            for position in range(self.stage_depths[number][-1])
+        )  # fmt: skip
 
     @functools.cached_property
     def stage_depths(self) -> tuple[tuple[int, ...], ...]:
@@ -192,9 +264,16 @@ class SearchSpace(abc.ABC):
         xp = jnp if isinstance(depth, jax.core.Tracer) else np
         return xp.asarray(keeps)[np.arange(len(genes)), xp.asarray(depth)[..., genes]]
 
-    def always(self, block: Any) -> bool:
+    def always(self, block: Block) -> bool:
         """Whether every arch keeps the block."""
         return block.position < self.stage_depths[block.stage][0]
+
+    def kept(self, block: Block) -> Size:
+        """1 where an arch keeps the block, else 0."""
+        if self.always(block):
+            return ALWAYS
+        keeps = tuple(int(block.position < depth) for depth in self.stage_depths[block.stage])
+        return Size(keeps, (("depth", self.stem_genes + block.stage),))
 
     # -- archs as arrays -----------------------------------------------------------------------
 

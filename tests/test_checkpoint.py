@@ -9,9 +9,9 @@ from random_nets import identical, largest_difference, random_images, random_var
 
 import ofa_jax
 from ofa_jax import checkpoint
+from ofa_jax.families import space_to_dict
 from ofa_jax.run import checkpoints, processes
 from ofa_jax.run.extract import write_subnet
-from ofa_jax.spaces import space_to_dict
 
 
 def save_supernet(directory, space, variables):

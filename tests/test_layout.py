@@ -11,9 +11,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ofa_jax"
 
 # From the bottom to the top: a step imports steps before it, never one after it.
-STAIRCASE = ("version", "errors", "files", "names", "extras", "normalization", "space", "plain",
-             "spaces", "elastic", "conv", "mesh", "models", "search", "train", "subnets",
-             "checkpoint", "interop", "hub", "deploy", "", "run", "main")  # fmt: skip
+STAIRCASE = ("version", "errors", "files", "names", "extras", "normalization", "topology", "space",
+             "plain", "elastic", "conv", "branches", "layers", "families", "network", "alone",
+             "mesh", "search", "train", "subnets", "checkpoint", "interop", "hub", "deploy", "",
+             "run", "main")  # fmt: skip
 
 # What a library of this project's own may not need: it belongs to the application.
 APPLICATION = {"absl", "cv2", "grain", "jinja2", "matplotlib", "ml_collections", "PIL", "scipy",
@@ -113,7 +114,7 @@ def tops(names):
 def test_each_library_has_one_door():
     doors = {
         "orbax": {"checkpoint", "run.checkpoints"},
-        "flax": {"models", "search"},  # the predictor
+        "flax": {"branches", "layers", "families", "alone", "search"},  # the predictor
         "tqdm": {"run.metrics"},
         "absl": {"run.app", "run.flags", "run.data"},
         "ml_collections": {"run.config", "run.flags"},
@@ -129,3 +130,22 @@ def test_each_library_has_one_door():
             places = doors.get(top(target))
             inside = places is None or any(f"{name}.".startswith(f"{place}.") for place in places)
             assert inside, f"{name} imports {target}"
+
+
+def test_a_family_is_known_to_its_own_file_alone():
+    """Nothing outside `families/` asks which one it has: that is what `layers` is for."""
+    files = {path: ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
+    inside = PACKAGE / "families"
+    own = {
+        node.name
+        for path in (inside / "mobilenet.py", inside / "resnet.py")
+        for node in ast.walk(files[path])
+        if isinstance(node, ast.ClassDef)
+    }
+    assert {"MobileNetSpace", "ResNet", "Bottleneck"} <= own
+    for path, tree in files.items():
+        for node in ast.walk(tree):
+            if path.parent != inside and isinstance(node, ast.Call):
+                called = node.func.id if isinstance(node.func, ast.Name) else ""
+                names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+                assert called not in ("isinstance", "issubclass") or not names & own, path.name

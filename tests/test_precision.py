@@ -16,8 +16,8 @@ from conftest import slow
 from configs import smoke
 from ofa_jax import mesh
 from ofa_jax.files import read_arrays
-from ofa_jax.models import build_supernet
-from ofa_jax.models.layers import Classifier, ConvBN
+from ofa_jax.layers import Classifier, ConvBN
+from ofa_jax.network import build_supernet
 from ofa_jax.run.config import from_dict
 from ofa_jax.run.programs import Setting, step_arguments
 from ofa_jax.run.step import settings

@@ -14,13 +14,13 @@ import jax
 
 from ofa_jax import checkpoint
 from ofa_jax.errors import InputError
+from ofa_jax.families import get_space, list_spaces, space_to_dict
 from ofa_jax.files import naming
 from ofa_jax.interop.net_config import read_net_config
 from ofa_jax.interop.once_for_all import NORMALIZATION, from_once_for_all
 from ofa_jax.interop.torch_file import load_torch_supernet, number_of_classes, read_state_dict
 from ofa_jax.names import local_path
 from ofa_jax.space import Arch, SearchSpace
-from ofa_jax.spaces import get_space, list_spaces, space_to_dict
 
 
 def main(arguments: list[str] | None = None) -> int:

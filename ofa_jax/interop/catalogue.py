@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ofa_jax.errors import InputError
+from ofa_jax.families import get_space
 from ofa_jax.files import naming, read_json, shown
 from ofa_jax.plain import build
 from ofa_jax.space import PIXELS, Arch, SearchSpace
-from ofa_jax.spaces import get_space
 
 # Such as "note10_lat-64ms_top1-80.2_finetune-75", "tx2_gpu16-96ms_...", "flops-595M_...".
 ID = re.compile(

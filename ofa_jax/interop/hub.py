@@ -16,12 +16,12 @@ import numpy as np
 
 from ofa_jax.errors import InputError
 from ofa_jax.extras import check_installed
+from ofa_jax.families import space_from_dict, space_to_dict
 from ofa_jax.files import naming, read_object, short, write_json, write_text
-from ofa_jax.models import Network, build_subnet, build_supernet
 from ofa_jax.names import local_path
+from ofa_jax.network import Network, build_subnet, build_supernet
 from ofa_jax.plain import build
 from ofa_jax.space import Arch, SearchSpace
-from ofa_jax.spaces import space_from_dict, space_to_dict
 
 Tree = Any
 WEIGHTS, DESCRIPTION, README = "model.safetensors", "config.json", "README.md"

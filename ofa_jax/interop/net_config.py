@@ -1,18 +1,15 @@
 """The reference's `net.config` of a specialised net, to the arch it is."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ofa_jax.errors import InputError
+from ofa_jax.families import MobileNetSpace, ResNetSpace
 from ofa_jax.files import naming, read_json, shown
 from ofa_jax.plain import build
 from ofa_jax.space import Arch, Number, SearchSpace
-from ofa_jax.spaces import MobileNetSpace, ResNetSpace
-
-# The families of the reference, and the layers that carry their fixed widths.
-FAMILIES = ("MobileNetV3", "ProxylessNASNets", "ResNets")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,22 +94,13 @@ def arch_from_net_config(config: Mapping[str, Any], space: SearchSpace) -> Arch:
         raise InputError(
             f"net.config name={shown(family)} is an unknown family: expected {', '.join(FAMILIES)}"
         )
-    if family != _family(space):
-        raise InputError(f"net.config is of {family}: {space.name} is of {_family(space)}")
-    if isinstance(space, ResNetSpace):
-        resnet: ResNetConfig = build(ResNetConfig, config, "net.config", strict=False)
-        _check_bn(resnet.bn, space)
-        return space.arch_from_dict(_resnet_values(resnet, space))
-    assert isinstance(space, MobileNetSpace)
-    mobilenet: MobileNetConfig = build(MobileNetConfig, config, "net.config", strict=False)
-    _check_bn(mobilenet.bn, space)
-    return space.arch_from_dict(_mobilenet_values(mobilenet, space))
-
-
-def _family(space: SearchSpace) -> str:
-    if isinstance(space, ResNetSpace):
-        return "ResNets"
-    return "MobileNetV3" if getattr(space, "features", 0) else "ProxylessNASNets"
+    if family != space.reference:
+        own = space.reference or "a family that once-for-all does not have"
+        raise InputError(f"net.config is of {family}: {space.name} is of {own}")
+    kind, values = FAMILIES[family]
+    read = build(kind, config, "net.config", strict=False)
+    _check_bn(read.bn, space)
+    return space.arch_from_dict(values(read, space))
 
 
 def _check_bn(bn: Normalization | None, space: SearchSpace) -> None:
@@ -191,6 +179,13 @@ def _resnet_values(config: ResNetConfig, space: ResNetSpace) -> dict[str, list[A
     residual = space.depths[-1] if len(convs) == 3 else space.depths[0]
     return {"e": expands, "d": [residual, *depths], "w": width}
 
+
+# How each family of the reference is read, by the name it gives itself.
+FAMILIES: dict[str, tuple[type, Callable[[Any, Any], dict[str, list[Any]]]]] = {
+    "MobileNetV3": (MobileNetConfig, _mobilenet_values),
+    "ProxylessNASNets": (MobileNetConfig, _mobilenet_values),
+    "ResNets": (ResNetConfig, _resnet_values),
+}
 
 Place = tuple[int, int]  # stage, and position in it
 

@@ -14,7 +14,7 @@ import numpy as np
 from ofa_jax import checkpoint
 from ofa_jax.errors import InputError
 from ofa_jax.interop import reference
-from ofa_jax.models import Network
+from ofa_jax.network import Network
 from ofa_jax.run.card import Card, Latency, read_card, write_card
 from ofa_jax.run.export import KINDS, load_export
 from ofa_jax.run.metrics import track

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from ofa_jax.errors import InputError
 from ofa_jax.files import parse_json, read_text, write_text, writing
-from ofa_jax.models import Network
+from ofa_jax.network import Network
 from ofa_jax.plain import build
 from ofa_jax.run import processes
 from ofa_jax.run.config import Config

@@ -13,11 +13,11 @@ from typing import Any
 import ml_collections
 
 from ofa_jax.errors import InputError
+from ofa_jax.families import get_space
 from ofa_jax.files import shown
 from ofa_jax.normalization import MEAN, STD, Normalization, check_normalization
 from ofa_jax.plain import build
 from ofa_jax.space import PIXELS, Number, SearchSpace, Stage
-from ofa_jax.spaces import get_space
 from ofa_jax.train.losses import DISTILLATIONS
 from ofa_jax.train.phases import HIGHEST, LONGEST, SOURCES, Phase, check_curriculum
 

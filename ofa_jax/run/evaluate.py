@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from ofa_jax import checkpoint, mesh
 from ofa_jax.errors import InputError
 from ofa_jax.files import naming, read_object, write_json
-from ofa_jax.models import Network, best_compute
+from ofa_jax.network import Network, best_compute
 from ofa_jax.normalization import normalize_images
 from ofa_jax.plain import build
 from ofa_jax.run import processes

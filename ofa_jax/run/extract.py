@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 
 from ofa_jax import checkpoint, mesh
 from ofa_jax.errors import InputError
+from ofa_jax.families import space_to_dict
 from ofa_jax.files import (
     TEMPORARY,
     JsonError,
@@ -30,8 +31,8 @@ from ofa_jax.files import (
     write_text,
 )
 from ofa_jax.interop.catalogue import published
-from ofa_jax.models import Network, best_compute
 from ofa_jax.names import check_name, local_path
+from ofa_jax.network import Network, best_compute
 from ofa_jax.normalization import Normalization
 from ofa_jax.plain import build
 from ofa_jax.run import processes
@@ -45,7 +46,6 @@ from ofa_jax.run.evaluate import (
 )
 from ofa_jax.search.cost import macs, params
 from ofa_jax.space import PIXELS, Arch, SearchSpace
-from ofa_jax.spaces import space_to_dict
 from ofa_jax.subnets.calibrate import calibrate
 from ofa_jax.subnets.evaluate import logits_of, measure_one
 from ofa_jax.subnets.extract import extract

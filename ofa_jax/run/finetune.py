@@ -11,7 +11,7 @@ import jax
 from ofa_jax import checkpoint, mesh
 from ofa_jax.errors import InputError
 from ofa_jax.files import TEMPORARY, read_json, write_json
-from ofa_jax.models import Network
+from ofa_jax.network import Network
 from ofa_jax.run import checkpoints, processes
 from ofa_jax.run.card import Card, find_subnet, read_card
 from ofa_jax.run.checkpoints import phase_directory, saved_steps

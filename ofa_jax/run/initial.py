@@ -15,8 +15,8 @@ from ofa_jax.errors import InputError
 from ofa_jax.interop.hub import WEIGHTS, from_pretrained
 from ofa_jax.interop.once_for_all import NORMALIZATION
 from ofa_jax.interop.torch_file import is_torch_file, load_torch_supernet
-from ofa_jax.models import Network
 from ofa_jax.names import local_path
+from ofa_jax.network import Network
 from ofa_jax.run.config import Config
 from ofa_jax.run.data.transforms import other_normalization
 from ofa_jax.space import SearchSpace

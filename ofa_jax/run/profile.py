@@ -8,7 +8,7 @@ import numpy as np
 from jax.errors import JaxRuntimeError
 
 from ofa_jax import mesh
-from ofa_jax.models import best_compute, build_supernet
+from ofa_jax.network import best_compute, build_supernet
 from ofa_jax.run.config import Config
 from ofa_jax.run.data.datasets import load_dataset
 from ofa_jax.run.metrics import clock, counted

@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 from ofa_jax import mesh
 from ofa_jax.errors import InputError
 from ofa_jax.extras import check_installed
-from ofa_jax.models import Network, build_subnet
+from ofa_jax.network import Network, build_subnet
 from ofa_jax.run.config import Config
 from ofa_jax.run.metrics import clock
 from ofa_jax.run.roofline import Cost, cost_of

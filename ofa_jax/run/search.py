@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from ofa_jax import mesh
 from ofa_jax.errors import InputError
 from ofa_jax.files import write_json
-from ofa_jax.models import Network, best_compute
+from ofa_jax.network import Network, best_compute
 from ofa_jax.run import processes
 from ofa_jax.run.collect import (
     Measured,

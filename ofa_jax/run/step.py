@@ -9,7 +9,7 @@ import optax
 from jax.sharding import Mesh
 
 from ofa_jax import mesh
-from ofa_jax.models import Network
+from ofa_jax.network import Network
 from ofa_jax.run.config import Config
 from ofa_jax.train import step as step_lib
 from ofa_jax.train.optimizer import OPTIMIZERS

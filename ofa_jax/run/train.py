@@ -12,7 +12,8 @@ from jax.sharding import Mesh
 
 from ofa_jax import checkpoint, mesh
 from ofa_jax.errors import InputError
-from ofa_jax.models import Network, best_compute, build_supernet
+from ofa_jax.families import space_to_dict
+from ofa_jax.network import Network, best_compute, build_supernet
 from ofa_jax.run import checkpoints, processes
 from ofa_jax.run.config import Config
 from ofa_jax.run.data.datasets import load_dataset
@@ -27,7 +28,6 @@ from ofa_jax.run.preemption import Preempted, stop_requests
 from ofa_jax.run.report import write_report
 from ofa_jax.run.step import init_state, jit_step
 from ofa_jax.run.workdir import claim, locked
-from ofa_jax.spaces import space_to_dict
 from ofa_jax.train.phases import phase_data
 from ofa_jax.train.sort_width import sort_width
 from ofa_jax.train.step import TrainState

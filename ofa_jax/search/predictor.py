@@ -18,10 +18,10 @@ import optax
 from flax import linen as nn
 
 from ofa_jax.errors import InputError
+from ofa_jax.families import space_to_dict
 from ofa_jax.files import naming, parse_json, read_arrays, short, shown, written
 from ofa_jax.plain import build
 from ofa_jax.space import PIXELS, Arch, SearchSpace
-from ofa_jax.spaces import space_to_dict
 
 Tree = Any
 # The sizes the reference's predictors know: MobileNetV3's in steps of 16, ResNet50's these alone.

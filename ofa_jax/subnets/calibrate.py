@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ofa_jax.errors import InputError
-from ofa_jax.models import Network
+from ofa_jax.network import Network
 from ofa_jax.space import Arch, stack
 
 Tree = Any

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from ofa_jax.errors import InputError
 from ofa_jax.mesh import data_mesh, replicate, shard_batch
-from ofa_jax.models import Network
+from ofa_jax.network import Network
 from ofa_jax.normalization import IMAGENET, Normalization, normalize_images
 from ofa_jax.space import Arch, Choices, SearchSpace
 from ofa_jax.subnets.calibrate import GROUP, Group, group, of_each

@@ -19,10 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ofa_jax.alone import Alone
 from ofa_jax.errors import InputError
 from ofa_jax.files import write_json
-from ofa_jax.models import build_subnet
-from ofa_jax.models.alone import Alone
+from ofa_jax.network import build_subnet
 from ofa_jax.search.latency import UNIT, LatencyTable, Piece, load_latency_table, parts
 from ofa_jax.space import SearchSpace
 
@@ -120,7 +120,7 @@ def _processor() -> str:
 
 def _alone(space: SearchSpace, piece: Piece, image: jax.Array) -> tuple[Call, Call]:
     """A call of one layer, and one that takes the same and does nothing; both compiled."""
-    net = Alone(space, piece.layer)  # type: ignore[arg-type]
+    net = Alone(space, piece.layers)
     x = jnp.broadcast_to(image, (len(image), piece.size, piece.size, piece.channels))
     variables = _random(net, x)
     return _compiled(net.apply, variables, x), _compiled(lambda v, x: x[0, 0, 0, :1], variables, x)

@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 
 from ofa_jax.errors import InputError
 from ofa_jax.mesh import AXIS, data_mesh, replicated
-from ofa_jax.models import Network, build_subnet, is_supernet
+from ofa_jax.network import Network, build_subnet, is_supernet
 from ofa_jax.normalization import IMAGENET, Normalization, normalize_images
 from ofa_jax.space import Arch, SearchSpace
 from ofa_jax.train import losses

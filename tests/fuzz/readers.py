@@ -29,10 +29,11 @@ import ofa_jax
 from configs import digits_ps, digits_resnet, imagenet_mbv3, smoke
 from ofa_jax import checkpoint
 from ofa_jax.errors import InputError
+from ofa_jax.families import get_space, list_spaces, space_from_dict, space_to_dict
 from ofa_jax.interop.__main__ import read_weights
 from ofa_jax.interop.catalogue import published
 from ofa_jax.interop.net_config import read_net_config
-from ofa_jax.models import build_subnet
+from ofa_jax.network import build_subnet
 from ofa_jax.run import checkpoints, fail, flags, workdir
 from ofa_jax.run.card import Export, Latency, foreign_file, read_card, rendered, write_card
 from ofa_jax.run.collect import read_measured
@@ -58,7 +59,6 @@ from ofa_jax.search.predictor import (
     save_predictor,
     train_predictor,
 )
-from ofa_jax.spaces import get_space, list_spaces, space_from_dict, space_to_dict
 from ofa_jax.train.phases import learning_rate, phase_data
 
 TINY, MBV3, RESNET = "ofa_tiny_d123_e346_k357", "ofa_mbv3_d234_e346_k357_w1.0", "ofa_resnet50"

@@ -17,6 +17,7 @@ from random_nets import (
 
 import ofa_jax
 from ofa_jax import checkpoint
+from ofa_jax.families import space_to_dict
 from ofa_jax.interop import save_pretrained, to_once_for_all
 from ofa_jax.run.config import from_dict
 from ofa_jax.run.evaluate import load_trained
@@ -30,7 +31,6 @@ from ofa_jax.run.initial import (
     starting_variables,
     teaches,
 )
-from ofa_jax.spaces import space_to_dict
 from ofa_jax.subnets.extract import extract
 
 SMALLER = {

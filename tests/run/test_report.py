@@ -16,10 +16,10 @@ from main_runs import SAFETY
 
 import ofa_jax
 from ofa_jax import checkpoint
+from ofa_jax.families import space_to_dict
 from ofa_jax.run.config import from_dict, to_dict
 from ofa_jax.run.report import SECTIONS, write_report
 from ofa_jax.search.cost import macs, params
-from ofa_jax.spaces import space_to_dict
 from ofa_jax.subnets.evaluate import grid
 
 VOID = {"meta", "link", "br", "line", "rect", "path", "circle"}

@@ -9,7 +9,7 @@ from random_nets import QUICKLY, identical, inside, largest_difference, random_v
 
 from configs import smoke
 from ofa_jax import mesh
-from ofa_jax.models import build_supernet
+from ofa_jax.network import build_supernet
 from ofa_jax.run.config import from_dict
 from ofa_jax.run.step import init_state, jit_step, optimizer, settings
 from ofa_jax.train.optimizer import decayed

@@ -1,12 +1,16 @@
 """A subnet drawn: a row of blocks for each stage."""
 
 import functools
+import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
+
 from ofa_jax.run.report.template import Markup, filled
-from ofa_jax.space import SearchSpace
-from ofa_jax.spaces import ResNetSpace
+from ofa_jax.space import Arch, SearchSpace
+from ofa_jax.topology import Conv, Layer
 
 TIMES = "\u00d7"
 LABEL, GAP, ROW, BLOCK = 98, 6, 54, 38  # across, between blocks, down, a block's height
@@ -103,42 +107,58 @@ def _block(block: Drawn, x: float, y: float, width: float) -> Markup:
 
 
 def _lines(space: SearchSpace, arch: dict[str, Any]) -> Iterator[Line]:
-    read = space.arch_from_dict(arch)
-    indices, active = space.indices(read), space.active(read.depth)
-    width = indices.get("width", [])
-    if isinstance(space, ResNetSpace):
-        yield _stem(space, width, bool(space.keeps_stem(indices["depth"])))
-    for stage, spec in enumerate(space.stages):
-        own = [i for i, block in enumerate(space.blocks) if block.stage == stage]
-        blocks = [_drawn(space, i, indices, bool(active[i])) for i in own]
-        channels = space.blocks[own[0]].widths[width[stage + 2]] if width else spec.width
-        yield Line(f"stage {stage + 1}", channels, blocks)
+    read = jax.tree.map(np.asarray, space.arch_from_dict(arch))
+    for name, layers in itertools.groupby(space.layers, _line):
+        own = list(layers)
+        blocks = [list(group) for _, group in itertools.groupby(own, lambda layer: layer.part)]
+        chosen = [layer for layer in own if _draws_itself(layer)]
+        if own[0].part.block is not None:
+            drawn = [_drawn(space, block, read) for block in blocks]
+        elif chosen:
+            drawn = _convolutions(name, chosen, read)
+        else:  # the same in every arch
+            continue
+        yield Line(name, int(own[-1].output.channels.of(read)), drawn)
 
 
-def _drawn(space: SearchSpace, i: int, indices: dict[str, list[int]], kept: bool) -> Drawn:
-    block = space.blocks[i]
-    name = block.name.replace("_", " ")
+def _line(layer: Layer) -> str:
+    """The line that a layer belongs to."""
+    part = layer.part
+    return part.name if part.block is None else f"stage {part.stage + 1}"
+
+
+def _draws_itself(layer: Layer) -> bool:
+    return isinstance(layer.operation, Conv) and bool(layer.output.channels.genes)
+
+
+def _drawn(space: SearchSpace, block: list[Layer], arch: Arch) -> Drawn:
+    """A block by its genes."""
+    part, kept = block[0].part, bool(block[0].kept.of(arch))
+    name = part.name.replace("_", " ")
     if not kept:
         return Drawn(("skipped",), f"{name}: skipped", 1.0, 0.0, False)
-    kernel, expand = indices["kernel"][i], space.expands[indices["expand"][i]]
+    assert part.block is not None
+    kernel, expand = int(arch.kernel[part.block]), space.expands[int(arch.expand[part.block])]
     size, last = space.kernels[kernel], len(space.kernels) - 1
-    mids = block.mids[indices["width"][block.stage + 2]] if "width" in indices else block.mids
     told = f"{name}: kernel {size}{TIMES}{size}, expand {expand:g}, "
-    told += f"{mids[indices['expand'][i]]} channels inside"
+    told += f"{block[0].output.channels.of(arch)} channels inside"
     share = max(expand / space.expands[-1], 0.5)  # narrower, its words would not fit
     tone = kernel / last if last else 0.4
     return Drawn((f"{size}{TIMES}{size}", f"{expand:g}"), told, share, tone, True)
 
 
-def _stem(space: ResNetSpace, width: list[int], kept: bool) -> Line:
-    stem = space.stem_block
-    mid, out = stem.mids[width[0]], stem.widths[width[1]]
-    parts = (("first convolution", mid, True), ("residual", mid, kept),
-             ("last convolution", out, True))  # fmt: skip
-    blocks = [
-        Drawn((f"3{TIMES}3", f"{count} ch"), f"stem, {part}: {count} channels", 1.0, 0.4, True)
-        if there
-        else Drawn(("skipped",), f"stem, {part}: skipped", 1.0, 0.0, False)
-        for part, count, there in parts
-    ]
-    return Line("stem", out, blocks)
+def _convolutions(name: str, layers: list[Layer], arch: Arch) -> list[Drawn]:
+    """Convolutions outside blocks whose channels an arch chooses, one by one."""
+    drawn = []
+    for number, layer in enumerate(layers):
+        operation = layer.operation
+        assert isinstance(operation, Conv)
+        ends = {0: "first convolution", len(layers) - 1: "last convolution"}
+        told = "residual" if layer.kept.genes else ends.get(number, "convolution")
+        if layer.kept.of(arch):
+            size, count = operation.kernel.of(arch), layer.output.channels.of(arch)
+            words = (f"{size}{TIMES}{size}", f"{count} ch")
+            drawn.append(Drawn(words, f"{name}, {told}: {count} channels", 1.0, 0.4, True))
+        else:
+            drawn.append(Drawn(("skipped",), f"{name}, {told}: skipped", 1.0, 0.0, False))
+    return drawn

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ofa_jax.families import get_space
 from ofa_jax.run.metrics import counted
 from ofa_jax.run.report.nets import draw_net
 from ofa_jax.run.report.page import (
@@ -21,7 +22,6 @@ from ofa_jax.run.report.read import FAULTS, Row, Run
 from ofa_jax.run.report.template import Markup, filled, joined
 from ofa_jax.run.report.training import learning_curve
 from ofa_jax.space import SearchSpace
-from ofa_jax.spaces import get_space
 
 SUBNET = """\
 <section class="subnet"><h3>{{ name }}</h3>\

@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ofa_jax.errors import InputError
+from ofa_jax.families.base import family_named, family_of
+from ofa_jax.families.mobilenet import MobileNetSpace
+from ofa_jax.families.resnet import ResNetSpace
 from ofa_jax.files import shown
 from ofa_jax.plain import build
 from ofa_jax.space import SearchSpace, Stage, make_divisible
-from ofa_jax.spaces.mobilenet import MobileNetSpace
-from ofa_jax.spaces.resnet import ResNetSpace
-
-FAMILIES: dict[str, type[SearchSpace]] = {"mobilenet": MobileNetSpace, "resnet": ResNetSpace}
 
 
 def _mobilenet_v3(name: str, width_mult: float, **kwargs: Any) -> SearchSpace:
@@ -110,12 +109,11 @@ def list_spaces() -> tuple[str, ...]:
 def get_space(name: str, **overrides: Any) -> SearchSpace:
     """A space by id, with fields such as `num_classes`, `dropout` or `depths` replaced.
 
-    Examples:
-      >>> space = get_space("ofa_mbv3_d234_e346_k357_w1.0", num_classes=10)
-      >>> space.kernels, space.expands, space.depths
-      ((3, 5, 7), (3, 4, 6), (2, 3, 4))
-      >>> f"{space.size:.1e} subnets"
-      '2.2e+19 subnets'
+    >>> space = get_space("ofa_mbv3_d234_e346_k357_w1.0", num_classes=10)
+    >>> space.kernels, space.expands, space.depths
+    ((3, 5, 7), (3, 4, 6), (2, 3, 4))
+    >>> f"{space.size:.1e} subnets"
+    '2.2e+19 subnets'
 
     Raises:
       ValueError: an unknown id or field.
@@ -135,8 +133,7 @@ def get_space(name: str, **overrides: Any) -> SearchSpace:
 
 def space_to_dict(space: SearchSpace) -> dict[str, Any]:
     """Plain JSON-able data; `space_from_dict` reads it back."""
-    family = next(name for name, kind in FAMILIES.items() if isinstance(space, kind))
-    return {"family": family, **dataclasses.asdict(space)}
+    return {"family": family_of(space).name, **dataclasses.asdict(space)}
 
 
 def space_from_dict(data: Mapping[str, Any]) -> SearchSpace:
@@ -148,8 +145,5 @@ def space_from_dict(data: Mapping[str, Any]) -> SearchSpace:
     if not isinstance(data, Mapping):
         raise InputError(f"space={shown(data)}: expected the description of a search space")
     fields = dict(data)
-    family = fields.pop("family", None)
-    if not isinstance(family, str) or family not in FAMILIES:
-        expected = ", ".join(FAMILIES)
-        raise InputError(f"space family {shown(family)} is unknown: expected {expected}")
-    return build(FAMILIES[family], fields, "space")
+    family = family_named(fields.pop("family", None))
+    return build(family.space, fields, "space")

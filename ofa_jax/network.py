@@ -1,22 +1,13 @@
-"""Flax modules: the networks; besides them only the accuracy predictor is one."""
+"""The network of a space, whatever its family: as supernet and as subnet."""
+
+import numpy as np
 
 from ofa_jax.errors import InputError
-from ofa_jax.models.mobilenet import MobileNetV3
-from ofa_jax.models.resnet import ResNet
+from ofa_jax.families import Network, family_of
 from ofa_jax.space import Arch, SearchSpace
-from ofa_jax.spaces import MobileNetSpace, ResNetSpace
 
-__all__ = [
-    "MobileNetV3",
-    "Network",
-    "ResNet",
-    "best_compute",
-    "build_subnet",
-    "build_supernet",
-    "is_supernet",
-]
+__all__ = ["Network", "best_compute", "build_subnet", "build_supernet", "is_supernet"]
 
-Network = MobileNetV3 | ResNet
 WAYS = ("masks", "branches")
 
 
@@ -34,15 +25,12 @@ def build_supernet(space: SearchSpace, compute: str = "masks") -> Network:
     """
     if compute not in WAYS:
         raise InputError(f"compute={compute!r}: expected one of {', '.join(WAYS)}")
-    if isinstance(space, ResNetSpace):
-        return ResNet(space, space.stem_block, space.blocks, compute=compute)
-    assert isinstance(space, MobileNetSpace)
-    return MobileNetV3(space, space.blocks, compute=compute)
+    return family_of(space).network(space, compute=compute)
 
 
 def is_supernet(net: Network) -> bool:
     """Whether a network takes an arch; a subnet has its own."""
-    return net.blocks == net.space.blocks
+    return net.genes is None
 
 
 def best_compute(asked: str, platform: str) -> str:
@@ -58,7 +46,8 @@ def best_compute(asked: str, platform: str) -> str:
 
 def build_subnet(space: SearchSpace, arch: Arch) -> Network:
     """The plain network of one concrete arch: `subnet.apply(variables, images)`, no masks."""
-    if isinstance(space, ResNetSpace):
-        return ResNet(space, space.active_stem(arch), space.active_blocks(arch))
-    assert isinstance(space, MobileNetSpace)
-    return MobileNetV3(space, space.active_blocks(arch))
+    indices = space.indices(arch)
+    active = space.active(np.asarray(indices["depth"])).tolist()
+    for field in ("kernel", "expand"):  # what is skipped makes no difference between nets
+        indices[field] = [i * keep for i, keep in zip(indices[field], active, strict=True)]
+    return family_of(space).network(space, tuple(map(tuple, indices.values())))

@@ -6,7 +6,7 @@ and runs the sampled one. Equal layers at different places are traced once.
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,10 @@ from flax import linen as nn
 from jax import lax
 
 from ofa_jax import conv, elastic
+from ofa_jax.space import Block
 
 Tree = Any
+B = TypeVar("B", bound=Block)
 
 
 class Branch(NamedTuple):
@@ -77,8 +79,8 @@ def _gradient(branch: Branch, cotangent: jax.Array, given: Tree, *operands: Tree
 
 def drawn_block(
     network: nn.Module,
-    variant: Callable[[Any], nn.Module],
-    block: Any,
+    variant: Callable[[B], nn.Module],
+    block: B,
     choice: jax.Array,
     active: jax.Array | None,
     kernel: jax.Array | None,

@@ -12,10 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ofa_jax import conv, elastic
-from ofa_jax.errors import InputError
-from ofa_jax.models.branches import drawn_depthwise
-from ofa_jax.space import Arch, SearchSpace
-from ofa_jax.spaces import Bottleneck, InvertedResidual, Stem
+from ofa_jax.branches import drawn_depthwise
 
 ACTIVATIONS = {"relu": jax.nn.relu, "relu6": jax.nn.relu6, "h_swish": jax.nn.hard_swish}
 
@@ -23,6 +20,11 @@ ACTIVATIONS = {"relu": jax.nn.relu, "relu6": jax.nn.relu6, "h_swish": jax.nn.har
 he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal", dtype=jnp.float32)
 # PyTorch's default for the layers it leaves alone: uniform within 1 / sqrt(inputs).
 torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", dtype=jnp.float32)
+
+
+def activate(act: str | None, x: jax.Array) -> jax.Array:
+    """`x` through the activation of this name; None leaves it as it is."""
+    return x if act is None else ACTIVATIONS[act](x)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +96,7 @@ class ConvBN(nn.Module):
         else:
             x = Conv(self.features, self.kernel, self.stride, name="conv")(x)
         x = BatchNorm(self.norm, name="bn")(x, mask, train)
-        return x if self.act is None else ACTIVATIONS[self.act](x)
+        return activate(self.act, x)
 
 
 class Conv(nn.Module):
@@ -130,7 +132,7 @@ class DepthwiseBN(nn.Module):
 
     kernels: tuple[int, ...]
     stride: int
-    act: str
+    act: str | None
     norm: Norm
     compute: str = "masks"
 
@@ -148,7 +150,7 @@ class DepthwiseBN(nn.Module):
                 weight = elastic.elastic_kernel(weight, matrices, kernels, kernel)
             x = conv.depthwise_conv(x, weight.astype(x.dtype), stride)
         x = BatchNorm(self.norm, name="bn")(x, mask, train)
-        return ACTIVATIONS[self.act](x)
+        return activate(self.act, x)
 
 
 class DepthwiseWeight(nn.Module):
@@ -191,119 +193,6 @@ class SqueezeExcite(nn.Module):
         return x * jax.nn.hard_sigmoid(y)[:, None, None, :]
 
 
-class MBConv(nn.Module):
-    """Inverted residual block: expand 1x1, depthwise k x k (+ SE), project 1x1, add.
-
-    `kernel` (index) and `expand` (index) are int32 scalars, `active` a boolean scalar; all `None`
-    in a subnet. An inactive block has no active channel at all, hence adds zero: the input passes
-    unchanged, every gradient of the block is exactly zero and no running statistic moves.
-    """
-
-    block: InvertedResidual
-    norm: Norm
-    compute: str = "masks"
-
-    @nn.compact
-    def __call__(
-        self,
-        x: jax.Array,
-        kernel: jax.Array | None,
-        expand: jax.Array | None,
-        active: jax.Array | None,
-        train: bool,
-    ) -> jax.Array:
-        block = self.block
-        mid, squeeze = block.mids[-1], max(block.squeezes, default=0)
-        mid_mask = squeeze_mask = out_mask = None
-        if expand is not None and active is not None:
-            mid_mask = active & elastic.prefix_mask(jnp.asarray(block.mids, jnp.int32)[expand], mid)
-            out_mask = active & jnp.ones((block.width,), bool)
-            if squeeze:
-                widths = jnp.asarray(block.squeezes, jnp.int32)
-                squeeze_mask = active & elastic.prefix_mask(widths[expand], squeeze)
-        y = x
-        if block.inverted:
-            y = ConvBN(mid, act=block.act, norm=self.norm, name="inverted_bottleneck")(
-                y, mid_mask, train=train
-            )
-        depthwise = DepthwiseBN(
-            block.kernels, block.stride, block.act, self.norm, self.compute, name="depth_conv"
-        )
-        y = depthwise(y, kernel, mid_mask, train)
-        if squeeze:
-            y = SqueezeExcite(squeeze, name="se")(y, squeeze_mask)
-        y = ConvBN(block.width, norm=self.norm, name="point_linear")(y, out_mask, train=train)
-        return x + y if block.residual else y
-
-
-class DeepStem(nn.Module):
-    """Three 3x3 convolutions, the first of stride 2; the second is a residual, if it is kept.
-
-    `mid` and `width` are int32 scalar indices, `keep` a boolean scalar; all `None` in a subnet.
-    """
-
-    stem: Stem
-    norm: Norm
-
-    @nn.compact
-    def __call__(
-        self,
-        images: jax.Array,
-        mid: jax.Array | None,
-        width: jax.Array | None,
-        keep: jax.Array | None,
-        train: bool,
-    ) -> jax.Array:
-        mids, widths, norm = self.stem.mids, self.stem.widths, self.norm
-        mid_mask = residual_mask = out_mask = None
-        if mid is not None and width is not None and keep is not None:
-            mid_mask = elastic.prefix_mask(jnp.asarray(mids, jnp.int32)[mid], mids[-1])
-            residual_mask = mid_mask & keep
-            out_mask = elastic.prefix_mask(jnp.asarray(widths, jnp.int32)[width], widths[-1])
-        x = ConvBN(mids[-1], 3, 2, "relu", norm, name="conv1")(images, mid_mask, train=train)
-        if self.stem.residual:
-            residual = ConvBN(mids[-1], 3, 1, "relu", norm, name="conv2")
-            x = x + residual(x, residual_mask, train=train)
-        return ConvBN(widths[-1], 3, 1, "relu", norm, name="conv3")(x, out_mask, train=train)
-
-
-class BottleneckBlock(nn.Module):
-    """Bottleneck residual: 1x1, 3x3, 1x1, added to the shortcut, then the activation.
-
-    `width` and `expand` are int32 scalar indices, `active` a boolean scalar; all `None` in a
-    subnet. An inactive block adds zero to its input, which the activation leaves as it is: the
-    block before ended with the same one.
-    """
-
-    block: Bottleneck
-    norm: Norm
-
-    @nn.compact
-    def __call__(
-        self,
-        x: jax.Array,
-        width: jax.Array | None,
-        expand: jax.Array | None,
-        active: jax.Array | None,
-        train: bool,
-    ) -> jax.Array:
-        block, norm = self.block, self.norm
-        mid, out = block.mids[-1][-1], block.widths[-1]
-        mid_mask = out_mask = None
-        if width is not None and expand is not None and active is not None:
-            mids, widths = (jnp.asarray(w, jnp.int32) for w in (block.mids, block.widths))
-            mid_mask = active & elastic.prefix_mask(mids[width, expand], mid)
-            out_mask = active & elastic.prefix_mask(widths[width], out)
-        y = ConvBN(mid, act=block.act, norm=norm, name="conv1")(x, mid_mask, train=train)
-        y = ConvBN(mid, 3, block.stride, block.act, norm, name="conv2")(y, mid_mask, train=train)
-        y = ConvBN(out, norm=norm, name="conv3")(y, out_mask, train=train)
-        if block.projected:
-            x = ConvBN(out, norm=norm, name="downsample")(
-                halve(x) if block.stride == 2 else x, out_mask, train=train
-            )
-        return ACTIVATIONS[block.act](x + y)
-
-
 def halve(x: jax.Array) -> jax.Array:
     """2x2 average pooling; an odd last row or column is averaged over what there is of it."""
     margins = tuple((0, n % 2) for n in x.shape[1:3])
@@ -341,19 +230,3 @@ class Classifier(nn.Module):
         kernel = self.param("kernel", torch_uniform, (x.shape[-1], self.classes))
         bias = self.param("bias", nn.initializers.zeros, (self.classes,), jnp.float32)
         return x.astype(jnp.float32) @ kernel + bias[None, :]
-
-
-def check_call(
-    space: SearchSpace, blocks: tuple[Any, ...], images: jax.Array, arch: Arch | None
-) -> None:
-    """Raises `ValueError` unless a network over `blocks` may be called so."""
-    if images.ndim != 4 or images.shape[-1] != 3:
-        raise InputError(f"images have shape {images.shape}: expected [batch, height, width, 3]")
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise InputError(f"images are {images.dtype}: expected normalised float32 or bfloat16")
-    if arch is None and any(block.elastic for block in blocks):
-        raise InputError("the supernet needs an arch: net.apply(variables, images, arch)")
-    if arch is not None and blocks != space.blocks:
-        raise InputError("a subnet takes no arch: subnet.apply(variables, images)")
-    if arch is not None:
-        space.check_single(arch)
