@@ -10,7 +10,7 @@ from random_nets import identical, largest_difference, random_variables
 from search.test_cost import count_macs
 
 import ofa_jax
-from ofa_jax import conv, families, search
+from ofa_jax import conv, families, mesh, search
 from ofa_jax.deploy import graph, to_onnx
 from ofa_jax.layers import Classifier, ConvBN, DepthwiseBN, Norm
 from ofa_jax.run.report.nets import draw_net
@@ -93,7 +93,8 @@ def test_everything_works_with_it(tmp_path, monkeypatch):
     phase = ofa_jax.phase_data(ofa_jax.Phase(distill=0.0), SPACE, 0, images=10, batch_size=4)
     batch = {"image": np.zeros((4, 32, 32, 3), np.uint8), "label": np.arange(4)}
     state = ofa_jax.init_state(jax.tree.map(jnp.copy, variables), tx)
-    state, metrics = ofa_jax.make_train_step(net, optimizer=tx)(state, variables, phase, batch)
+    step = ofa_jax.make_train_step(net, optimizer=tx, mesh=mesh.data_mesh(1))
+    state, metrics = step(state, variables, phase, batch)
     assert metrics["loss"] > 0 and not identical(state.params, variables["params"])
     variables["batch_stats"] = ofa_jax.calibrate(net, variables, arch, [IMAGES])
     subnet, own = ofa_jax.extract(SPACE, variables, arch)
