@@ -31,9 +31,16 @@ def handle() -> None:
 
 
 def all_done() -> None:
-    """From here on, a signal has nothing to tell and waits for nothing."""
+    """From here on a signal changes nothing: the process ends by itself, with its own code.
+
+    Ignored, since the interpreter, at its end, gives what is handled back to the system. Several
+    processes wait for each other there, which a signal may cut short.
+    """
     global _ending
     _ending = True
+    if not processes.several():
+        for number in (*STOPS, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
@@ -54,10 +61,11 @@ def ending_at_once() -> Iterator[None]:
 
 
 def _end(number: int, _: object) -> NoReturn:
+    global _ending
     code = INTERRUPTED if number == signal.SIGINT else PREEMPTED
     if _ending:
         os._exit(code)
-    all_done()
+    _ending = True
     # The exception may come up where it is swallowed: in a callback, such as the garbage
     # collector's, or in a library that catches everything.
     sys.unraisablehook = lambda _: os._exit(code)

@@ -3,13 +3,14 @@
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import threading
 
 import pytest
 from main_runs import SAFETY
 
-from ofa_jax.run import signals
+from ofa_jax.run import processes, signals
 from ofa_jax.run.preemption import stop_requests
 
 NUMBERS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
@@ -87,11 +88,30 @@ def test_who_swallows_the_exception_is_not_waited_for(monkeypatch):
     assert ended.wait(SAFETY)
 
 
-def test_after_the_work_there_is_nothing_to_tell(capsys):
+@pytest.mark.parametrize("number", NUMBERS)
+def test_after_the_work_a_signal_changes_nothing(number, capsys):
+    signals.all_done()
+    signal.raise_signal(number)
+    assert capsys.readouterr().err == ""
+
+
+def test_after_the_work_several_processes_are_not_waited_for(monkeypatch, capsys):
+    monkeypatch.setattr(processes, "several", lambda: True)
     signals.all_done()
     with pytest.raises(RuntimeError, match="at once: 130"):
         signal.raise_signal(signal.SIGINT)
     assert capsys.readouterr().err == ""
+
+
+def test_a_signal_while_the_interpreter_ends_does_not_take_its_code():
+    """All is written by then: it is done, as its exit code says."""
+    program = (
+        "import os, signal; from ofa_jax.run import signals;"
+        "C = type('C', (), {'__del__': lambda self, kill=os.kill, pid=os.getpid(),"
+        " number=signal.SIGTERM: kill(pid, number)});"
+        "late = C(); signals.handle(); signals.all_done()"
+    )
+    assert subprocess.run([sys.executable, "-c", program], timeout=SAFETY).returncode == 0
 
 
 def test_what_is_ignored_stays_so(capsys):
