@@ -20,7 +20,7 @@ def test_the_example_trains_and_extracts_without_a_config():
     assert len(example.splitlines()) <= 30
     names = {}
     exec(compile(example, str(PAGE), "exec"), names)
-    assert int(names["state"].step) == names["done"] == 160
+    assert int(names["state"].step) == names["done"] == 90
     unseen = ofa_jax.normalize_images(names["images"][1000:])
     logits = names["subnet"].apply(names["variables"], unseen)
     top1 = (np.asarray(logits).argmax(-1) == names["labels"][1000:]).mean()
