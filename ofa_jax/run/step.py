@@ -26,8 +26,7 @@ def optimizer(config: Config) -> optax.GradientTransformation:
 
 def fresh_state(config: Config, variables: Tree, step: int) -> TrainState:
     """The state at the start of a phase."""
-    ema = bool(config.train.ema)
-    return step_lib.init_state(variables, optimizer(config), step=step, ema=ema)
+    return step_lib.fresh_state(variables, optimizer(config), step, bool(config.train.ema))
 
 
 def init_state(config: Config, devices: Mesh, variables: Tree, step: int) -> TrainState:

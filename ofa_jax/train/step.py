@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from ofa_jax.errors import InputError
-from ofa_jax.mesh import AXIS, data_mesh, replicated
+from ofa_jax.mesh import AXIS, data_mesh, replicate, replicated
 from ofa_jax.network import Network, build_subnet, is_supernet
 from ofa_jax.normalization import IMAGENET, Normalization, normalize_images
 from ofa_jax.space import Arch, SearchSpace
@@ -53,17 +53,27 @@ def init_state(
     variables: Tree,
     optimizer: optax.GradientTransformation,
     *,
+    mesh: Mesh | None = None,
     step: int = 0,
     ema: bool = False,
 ) -> TrainState:
-    """The state at the start of a phase: given variables, a fresh optimiser and average.
+    """The state at the start of a phase, a copy on every device.
 
     Args:
-      variables: {"params", "batch_stats"}.
-      optimizer: as `make_train_step` has it.
+      variables: {"params", "batch_stats"}; untouched.
+      optimizer: as `make_train_step` has it; it starts afresh.
+      mesh: as `make_train_step` has it; default all devices.
       step: the run's step at which the phase begins.
       ema: whether a moving average of the parameters is taken, as by `make_train_step(ema=...)`.
     """
+    devices = data_mesh() if mesh is None else mesh
+    return replicate(devices, fresh_state(variables, optimizer, step, ema))
+
+
+def fresh_state(
+    variables: Tree, optimizer: optax.GradientTransformation, step: int, ema: bool
+) -> TrainState:
+    """`init_state`, wherever the variables are; inside `jit` too."""
     params, batch_stats = variables["params"], variables["batch_stats"]
     average = jax.tree.map(jnp.copy, params) if ema else None
     return TrainState(jnp.int32(step), params, batch_stats, optimizer.init(params), average)

@@ -8,6 +8,7 @@ from PIL import Image, ImageEnhance
 from scipy import stats
 from sklearn.datasets import load_sample_images
 
+from ofa_jax.normalization import normalize_images
 from ofa_jax.run.config import AugmentConfig
 from ofa_jax.run.data import transforms
 
@@ -135,7 +136,7 @@ def test_resize():
 
 def test_normalise():
     image = np.full((1, 4, 4, 3), 51, np.uint8)
-    pixels = transforms.normalize_images(image, (0.2, 0.5, 0.5), (0.5, 0.5, 0.25))
+    pixels = normalize_images(image, (0.2, 0.5, 0.5), (0.5, 0.5, 0.25))
     assert pixels.dtype == np.float32
     np.testing.assert_allclose(pixels[0, 0, 0], [0, -0.6, -1.2], atol=1e-6)
 
