@@ -17,18 +17,23 @@ import jax
 
 from benchmarks import harness
 from ofa_jax import conv
-from ofa_jax.spaces import MobileNetSpace, get_space
+from ofa_jax.families import get_space
+from ofa_jax.space import SearchSpace
+from ofa_jax.topology import Conv
 
 Timed = tuple[float, float]
 OURS, GROUPED = "ofa_jax", "XLA grouped"
 
 
-def shapes(space: MobileNetSpace, batch: int, resolution: int) -> list[tuple[int, int, int, int]]:
-    """The distinct (batch, size, channels, stride) of the blocks at their largest."""
-    size, found = -(-resolution // space.stem_stride), []
-    for block in space.blocks:
-        found.append((batch, size, block.mids[-1], block.stride))
-        size = -(-size // block.stride)
+def shapes(space: SearchSpace, batch: int, resolution: int) -> list[tuple[int, int, int, int]]:
+    """The distinct (batch, size, channels, stride) of the elastic ones at their largest."""
+    found = [
+        (batch, layer.source.side(resolution), layer.source.channels.most, layer.operation.stride)
+        for layer in space.layers
+        if isinstance(layer.operation, Conv)
+        and layer.operation.depthwise
+        and layer.operation.kernel.genes
+    ]
     return list(dict.fromkeys(found))
 
 
@@ -102,7 +107,8 @@ def main() -> None:
     if args.against_once_for_all:
         harness.needs("torch", "ofa")
     space = get_space(args.space)
-    assert isinstance(space, MobileNetSpace), "bottlenecks have no depthwise convolution"
+    if not shapes(space, args.batch_size, args.resolution):
+        parser.error(f"--space={args.space}: it has no elastic depthwise convolution")
     names = [OURS] + [GROUPED] * args.grouped
     if args.against_once_for_all:
         from benchmarks.once_for_all import LAYOUTS

@@ -18,11 +18,10 @@ import numpy as np
 
 from benchmarks import harness
 from ofa_jax import mesh
-from ofa_jax.config import DataConfig
-from ofa_jax.data.transforms import normalize_images
-from ofa_jax.models import Network, best_compute, build_supernet
+from ofa_jax.families import get_space
+from ofa_jax.network import Network, best_compute, build_supernet
+from ofa_jax.normalization import Normalization, normalize_images
 from ofa_jax.space import Arch
-from ofa_jax.spaces import get_space
 from ofa_jax.subnets.calibrate import batch_moments, calibrate_each, group
 from ofa_jax.subnets.evaluate import measure
 
@@ -44,25 +43,24 @@ class Images:
 
 
 def one_after_the_other(net: Network, variables: Tree, archs: Arch, images: Images) -> None:
-    data, devices = DataConfig(), mesh.data_mesh(1)
+    normal, devices = Normalization(), mesh.data_mesh(1)
     own = group([jax.tree.map(lambda genes, i=i: genes[i], archs) for i in range(len(archs.depth))])
-    batches = (normalize_images(jnp.asarray(i), data.mean, data.std) for i in images.calibration)
+    batches = (normalize_images(jnp.asarray(i), *normal) for i in images.calibration)
     stats = calibrate_each(net, variables, own, batches)
-    measure(net, variables["params"], stats, own, images.test, data, devices)
+    measure(net, variables["params"], stats, own, images.test, normal, devices)
 
 
 def vmapped(net: Network, variables: Tree, archs: Arch, images: Images) -> None:
     """The same work by one `vmap`, which computes every branch: for masks."""
-    data = DataConfig()
 
     @jax.jit
     def moments(pixels: jax.Array) -> Tree:
-        normal = normalize_images(pixels, data.mean, data.std)
+        normal = normalize_images(pixels)
         return jax.vmap(lambda arch: batch_moments(net, variables, arch, normal)["stats"])(archs)
 
     @jax.jit
     def correct(stats: Tree, batch: Any) -> jax.Array:
-        normal = normalize_images(batch["image"], data.mean, data.std)
+        normal = normalize_images(batch["image"], *Normalization())
 
         def logits(batch_stats: Tree, arch: Arch) -> Any:
             return net.apply({**variables, "batch_stats": batch_stats}, normal, arch)

@@ -28,9 +28,10 @@ from PIL import Image, ImageEnhance
 from sklearn.datasets import load_sample_images
 
 from benchmarks import harness
-from ofa_jax.config import AugmentConfig, DataConfig
-from ofa_jax.data.pipeline import train_batches
-from ofa_jax.data.sources import ArraySource, Dataset, Source, load_dataset
+from ofa_jax.run.config import AugmentConfig, DataConfig
+from ofa_jax.run.data.datasets import load_dataset
+from ofa_jax.run.data.pipeline import train_batches
+from ofa_jax.run.data.sources import ArraySource, Dataset, Source
 
 harness.needs("psutil", "torch")
 import psutil

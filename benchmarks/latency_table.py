@@ -10,6 +10,7 @@ searches with it.
 import argparse
 
 from ofa_jax import build_latency_table, get_space
+from ofa_jax.run.metrics import track
 
 
 def main() -> None:
@@ -25,7 +26,7 @@ def main() -> None:
     try:
         space = get_space(args.space, num_classes=args.num_classes)
         build_latency_table(space, args.resolutions, args.out, batch_size=args.batch_size,
-                            dtype=args.dtype, repeats=args.repeats)  # fmt: skip
+                            dtype=args.dtype, repeats=args.repeats, track=track)  # fmt: skip
     except (ValueError, OSError) as error:
         parser.exit(2, f"error: {error}\n")
 

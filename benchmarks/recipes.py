@@ -47,26 +47,26 @@ import numpy as np
 
 from benchmarks import harness
 from configs import cifar10_16
-from ofa_jax import checkpoint, compiled, mesh
-from ofa_jax.config import Config
-from ofa_jax.data.sources import load_dataset
+from ofa_jax import checkpoint, mesh
 from ofa_jax.files import parse_json, read_object, read_text
-from ofa_jax.metrics import clock
-from ofa_jax.models import best_compute
+from ofa_jax.network import best_compute
+from ofa_jax.run import compiled
+from ofa_jax.run.config import Config
+from ofa_jax.run.data.datasets import load_dataset
+from ofa_jax.run.evaluate import (
+    calibration_images,
+    evaluation_batches,
+    normalized,
+)
+from ofa_jax.run.metrics import clock
+from ofa_jax.run.plan import plan
+from ofa_jax.run.workdir import read_config
 from ofa_jax.search.cost import macs
 from ofa_jax.search.evolution import Found
 from ofa_jax.search.front import hypervolume, undominated
 from ofa_jax.space import Arch
 from ofa_jax.subnets.calibrate import GROUP, calibrate_each, group
-from ofa_jax.subnets.evaluate import (
-    calibration_images,
-    evaluation_batches,
-    grid,
-    measure,
-    normalized,
-)
-from ofa_jax.train.plan import plan
-from ofa_jax.workdir import read_config
+from ofa_jax.subnets.evaluate import grid, measure
 
 REPOSITORY = Path(__file__).parents[1]
 COLUMNS = ("smallest", "middle", "mean", "largest", "area")
@@ -106,7 +106,9 @@ def measure_archs(
     for start in range(0, len(archs), GROUP):
         own = group(archs[start : start + GROUP])
         stats = calibrate_each(net, variables, own, normalized(images, config.data, devices))
-        figures = measure(net, variables["params"], stats, own, batches, config.data, devices)
+        figures = measure(
+            net, variables["params"], stats, own, batches, config.data.normalization, devices
+        )
         top1 += [figure["top1"] for figure in figures]
     return [int(macs(space, arch, resolution)) for arch in archs], top1
 

@@ -18,10 +18,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from ofa_jax.config import from_dict
-from ofa_jax.models import build_supernet
-from ofa_jax.train.profile import count
-from ofa_jax.train.programs import (
+from ofa_jax.network import build_supernet
+from ofa_jax.run.config import from_dict
+from ofa_jax.run.profile import count
+from ofa_jax.run.programs import (
     MASKED,
     TEACHER,
     Setting,
@@ -31,7 +31,7 @@ from ofa_jax.train.programs import (
     target_mesh,
     update_cost,
 )
-from ofa_jax.train.roofline import chip_of, seconds
+from ofa_jax.run.roofline import chip_of, seconds
 
 SUBNETS = 4  # a part, in the expand phases
 WIDTHS = {"f32": 4, "s32": 4, "bf16": 2, "pred": 1}

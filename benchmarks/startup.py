@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).parents[1]
 REFERENCE = """
 import torch
 from benchmarks.once_for_all import DEVICE, Reference
-from ofa_jax.spaces import get_space
+from ofa_jax.families import get_space
 net = Reference(get_space({space!r}, num_classes=10), "as shipped")
 labels = torch.zeros({batch_size}, dtype=torch.long, device=DEVICE)
 net.step(net.images({batch_size}, {resolution}), labels, {subnets})

@@ -20,15 +20,15 @@ import optax
 
 from benchmarks import harness
 from ofa_jax import mesh
-from ofa_jax.config import from_dict
-from ofa_jax.models import Network, best_compute, build_subnet, build_supernet
+from ofa_jax.families import get_space
+from ofa_jax.network import Network, best_compute, build_subnet, build_supernet
+from ofa_jax.run.config import from_dict
+from ofa_jax.run.programs import Setting, compile_step, step_arguments
+from ofa_jax.run.roofline import chip_of, cost_of
+from ofa_jax.run.step import init_state, optimizer
 from ofa_jax.space import Arch, SearchSpace
-from ofa_jax.spaces import get_space
 from ofa_jax.train.losses import smoothed_cross_entropy, soft_cross_entropy
 from ofa_jax.train.phases import Phase, phase_data
-from ofa_jax.train.programs import Setting, compile_step, step_arguments
-from ofa_jax.train.roofline import chip_of, cost_of
-from ofa_jax.train.step import init_state, optimizer
 
 Tree = Any
 Call = Callable[[], Any]

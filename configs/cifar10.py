@@ -13,7 +13,7 @@ on one data-centre GPU, and days on CPU cores.
 
 from ml_collections import ConfigDict
 
-from ofa_jax.config import defaults
+from ofa_jax.run.config import defaults
 
 # The five stages of MobileNetV3, narrower at the end, with two strides of the five left out.
 STAGES = (

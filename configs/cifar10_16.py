@@ -3,7 +3,7 @@
     python main.py --config=configs/cifar10_16.py:halves --workdir=runs/cifar10_16 \
         --config.data.data_dir=FOLDER
 
-The word after the colon is a recipe of `ofa_jax/train/recipes.py`: "halves", "delayed",
+The word after the colon is a recipe of `ofa_jax/run/recipes.py`: "halves", "delayed",
 "single_path", "oneshot" or "ps" (progressive shrinking); or "alone_smallest", "alone_middle",
 "alone_largest": one arch from scratch, which sees the images as often as "halves" does. A number
 after a comma is the budget in subnet passes over the images, such as `oneshot,288`.
@@ -14,8 +14,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ofa_jax.config import defaults
-from ofa_jax.train.recipes import SANDWICH, recipe
+from ofa_jax.run.config import defaults
+from ofa_jax.run.recipes import SANDWICH, recipe
 
 SEEN = 0.5 + 0.5 / SANDWICH  # how often "halves" sees an image, for each subnet pass
 LARGEST = {"kernels": (7,), "expands": (6,), "depths": (3,)}

@@ -12,11 +12,11 @@ paper (arXiv 1908.09791), configs/digits_ps.py, at half their cost.
 
 from ml_collections import ConfigDict
 
-from ofa_jax.config import defaults
+from ofa_jax.run.config import defaults
 
 
 def get_config() -> ConfigDict:
-    """Every field that is not here has the default of ofa_jax/config.py."""
+    """Every field that is not here has the default of ofa_jax/run/config.py."""
     return defaults(
         space={"name": "ofa_tiny_d123_e346_k357", "dropout": 0.1},
         data={"name": "digits", "batch_size": 64, "resolutions": (16,), "held_out": 180},

@@ -8,13 +8,13 @@ first, then smaller kernels, fewer blocks and narrower blocks, each taught by th
 
 from ml_collections import ConfigDict
 
-from ofa_jax.config import defaults
+from ofa_jax.run.config import defaults
 
 K7, E6, D3 = (7,), (6,), (3,)
 
 
 def get_config() -> ConfigDict:
-    """Every field that is not here has the default of ofa_jax/config.py."""
+    """Every field that is not here has the default of ofa_jax/run/config.py."""
     return defaults(
         space={"name": "ofa_tiny_d123_e346_k357", "dropout": 0.1},
         data={"name": "digits", "batch_size": 64, "resolutions": (16,), "held_out": 180},

@@ -8,7 +8,7 @@ Takes about two minutes on two CPU cores; expect 95 % or more of the largest sub
 
 from ml_collections import ConfigDict
 
-from ofa_jax.config import defaults
+from ofa_jax.run.config import defaults
 
 STAGES = (
     {"width": 64, "stride": 1, "depth": 1},

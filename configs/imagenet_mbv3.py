@@ -25,7 +25,7 @@ Batches of 2,048 take 0.3 GB each at 224 px, and every one of `data.workers` hol
 
 from ml_collections import ConfigDict
 
-from ofa_jax.config import defaults
+from ofa_jax.run.config import defaults
 
 WORKERS = 32
 BATCH = 64 * WORKERS

@@ -22,7 +22,7 @@ no accuracy of ours. The largest net takes 7.5 GMACs at 224 px, 13 times MobileN
 from ml_collections import ConfigDict
 
 from configs.imagenet_mbv3 import BATCH, DATA, RESOLUTIONS
-from ofa_jax.config import defaults
+from ofa_jax.run.config import defaults
 
 D2, E35, W1 = (2,), (0.35,), (1.0,)  # the largest choices
 LR = 0.1 * BATCH / 256

@@ -13,7 +13,7 @@ here; estimated at 2 to 4 hours on one data-centre GPU, and days on CPU cores.
 
 from ml_collections import ConfigDict
 
-from ofa_jax.config import defaults
+from ofa_jax.run.config import defaults
 
 K7, E6, D4 = (7,), (6,), (4,)
 BATCH = 128

@@ -8,7 +8,7 @@ right, the smallest 72.8 % (seed 0, two CPU cores). Guessing gets 10 %.
 
 from ml_collections import ConfigDict
 
-from ofa_jax.config import defaults
+from ofa_jax.run.config import defaults
 
 STAGES = (
     {"width": 16, "stride": 2, "act": "relu"},

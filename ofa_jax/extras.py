@@ -2,6 +2,8 @@
 
 import importlib.util
 
+from ofa_jax.errors import InputError
+
 
 def check_installed(what: str, extra: str, *packages: str) -> None:
     """Checks that the packages that `what` needs are installed.
@@ -11,4 +13,4 @@ def check_installed(what: str, extra: str, *packages: str) -> None:
     """
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise ValueError(f"{what} needs {', '.join(missing)}: pip install 'ofa-jax[{extra}]'")
+        raise InputError(f"{what} needs {', '.join(missing)}: pip install 'ofa-jax[{extra}]'")

@@ -17,6 +17,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from ofa_jax.errors import InputError
+
 LARGEST = 256 * 2**20  # bytes: nothing that is read here comes near
 COLOURS = re.compile(r"\x1b\[[0-9;:?]*[ -/]*[@-~]")  # what other programs put into their words
 LONGEST = 200  # characters of another program's words
@@ -35,18 +37,18 @@ def read_text(path: Path) -> str:
     try:
         return read_bytes(path).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text: byte {error.start} is not") from error
+        raise InputError(f"{path} is not UTF-8 text: byte {error.start} is not") from error
 
 
 def read_bytes(path: Path) -> bytes:
     """A file's bytes; raises as `read_text`, but for the encoding."""
     size = check_regular(path)
     if size > LARGEST:
-        raise ValueError(f"{path} has {size / 1e6:.0f} MB: expected a small file")
+        raise InputError(f"{path} has {size / 1e6:.0f} MB: expected a small file")
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def check_regular(path: Path) -> int:
@@ -58,11 +60,11 @@ def check_regular(path: Path) -> int:
     try:
         about = path.stat()
     except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such file") from error
+        raise InputError(f"{path}: no such file") from error
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(about.st_mode):  # a pipe would be waited for
-        raise ValueError(f"{path} is no regular file")
+        raise InputError(f"{path} is no regular file")
     return about.st_size
 
 
@@ -75,7 +77,7 @@ def naming(path: Path) -> Iterator[None]:
         told, name = str(error), str(path)
         if name not in told:
             told = f"{name}: {told}"
-        raise ValueError(short(told, max(LINE, len(name) + LONGEST))) from error
+        raise InputError(short(told, max(LINE, len(name) + LONGEST))) from error
 
 
 def read_json(path: Path) -> Any:
@@ -87,10 +89,10 @@ def read_json(path: Path) -> Any:
     try:
         return parse_json(read_text(path))
     except JsonError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+        raise InputError(f"{path} is not JSON: {error}") from error
 
 
-class JsonError(ValueError):
+class JsonError(InputError):
     """Text that is not JSON."""
 
 
@@ -103,7 +105,7 @@ def parse_json(text: str) -> Any:
 
 
 def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
+    raise InputError(f"{name} is no number of JSON")
 
 
 def read_object(path: Path, *keys: str) -> dict[str, Any]:
@@ -114,10 +116,10 @@ def read_object(path: Path, *keys: str) -> dict[str, Any]:
     """
     found = read_json(path)
     if not isinstance(found, dict):
-        raise ValueError(f"{path} holds {type(found).__name__}: expected an object")
+        raise InputError(f"{path} holds {type(found).__name__}: expected an object")
     for key in keys:
         if key not in found:
-            raise ValueError(f"{path} has no {key!r}")
+            raise InputError(f"{path} has no {key!r}")
     return found
 
 
@@ -137,10 +139,10 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         # Memory too: a header may say any shape, whatever follows it.
         damaged = isinstance(error, zipfile.BadZipFile | MemoryError)
         reason = "damaged" if damaged else short(error)
-        raise ValueError(f"{path} is no .npz file of arrays: {reason}") from error
+        raise InputError(f"{path} is no .npz file of arrays: {reason}") from error
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):  # NumPy gives the bytes of what it does not know
-            raise ValueError(f"{path} is no .npz file of arrays: {shown(name)} is none")
+            raise InputError(f"{path} is no .npz file of arrays: {shown(name)} is none")
     return arrays
 
 
@@ -150,7 +152,7 @@ def _check_unpacked(data: io.BytesIO) -> None:
         with zipfile.ZipFile(data) as packed:
             size = sum(entry.file_size for entry in packed.infolist())
         if size > LARGEST:
-            raise ValueError(f"it unpacks to {size / 1e6:.0f} MB")
+            raise InputError(f"it unpacks to {size / 1e6:.0f} MB")
     data.seek(0)
 
 

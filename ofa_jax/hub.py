@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ofa_jax import checkpoint
+from ofa_jax.errors import InputError
 from ofa_jax.files import read_object
 from ofa_jax.interop import push_to_hub, save_pretrained
 from ofa_jax.names import local_path
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(convert(local_path("SOURCE", flags.source), out, flags.license))
         if flags.push:
             print(push_to_hub(out, flags.push))
-    except ValueError as error:
+    except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

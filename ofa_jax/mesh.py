@@ -8,6 +8,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from ofa_jax.errors import InputError
+
 Tree = Any
 AXIS = "data"
 
@@ -22,9 +24,9 @@ def data_mesh(count: int = 0, devices: Sequence[jax.Device] | None = None) -> Me
     chips = sorted(devices or jax.devices(), key=lambda chip: (chip.process_index, chip.id))
     processes = len({chip.process_index for chip in chips})
     if count > len(chips):
-        raise ValueError(f"parallel.devices={count}: there are {len(chips)} devices")
+        raise InputError(f"parallel.devices={count}: there are {len(chips)} devices")
     if count % processes:
-        raise ValueError(
+        raise InputError(
             f"parallel.devices={count}: expected a multiple of the {processes} processes"
         )
     each = (count or len(chips)) // processes
@@ -41,7 +43,7 @@ def check_batch(devices: Mesh, batch_size: int, micro_steps: int = 1) -> None:
     """Raises `ValueError` unless a batch divides by devices and their micro-steps."""
     if batch_size % (devices.size * micro_steps):
         each = f" times parallel.micro_steps={micro_steps}" if micro_steps > 1 else ""
-        raise ValueError(
+        raise InputError(
             f"data.batch_size={batch_size}: expected a multiple of the {devices.size} devices{each}"
         )
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ofa_jax.errors import InputError
 from ofa_jax.files import short, shown
 
 PART, WHOLE = 255, 4000  # what file systems take of a path
@@ -34,7 +35,7 @@ def check_name(what: str, name: Any) -> str:
         or DEVICES.fullmatch(name)
         or not name.isprintable()
     ):
-        raise ValueError(
+        raise InputError(
             f"{what}={shown(name)}: expected a plain name, such as 'phone': no path, no"
             f" leading dot, at most {LONGEST} bytes"
         )
@@ -50,7 +51,7 @@ def check_inside(what: str, path: str) -> str:
     parts = PurePosixPath(path).parts
     odd = path.startswith("/") or "\\" in path or "\0" in path or not path.isprintable()
     if not parts or odd or ".." in parts or any(len(p.encode()) > PART for p in parts):
-        raise ValueError(f"{what}={shown(path)}: expected a file inside the directory")
+        raise InputError(f"{what}={shown(path)}: expected a file inside the directory")
     return path
 
 
@@ -62,26 +63,26 @@ def local_path(what: str, text: str) -> Path:
         path that is not UTF-8, or has line breaks.
     """
     if ELSEWHERE.match(text):
-        raise ValueError(
+        raise InputError(
             f"{what}={shown(text)}: expected a local path; mount the bucket, with gcsfuse or"
             " rclone, or copy from it"
         )
     parts = PurePosixPath(text).parts
     if any(len(part.encode(errors="replace")) > PART for part in parts) or len(text) > WHOLE:
-        raise ValueError(
+        raise InputError(
             f"{what}={shown(text)}: no path: longer than {WHOLE} characters, or a part of it than"
             f" {PART} bytes"
         )
     # Orbax takes paths as UTF-8, cards and reports are written in it.
     if UNPRINTABLE.search(text) or not _is_utf8(text):
-        raise ValueError(
+        raise InputError(
             f"{what}={shown(text)}: expected a path in UTF-8, on one line; where the locale has"
             " another encoding, set PYTHONUTF8=1"
         )
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
-        raise ValueError(f"{what}={shown(text)}: {short(error)}") from error
+        raise InputError(f"{what}={shown(text)}: {short(error)}") from error
 
 
 def _is_utf8(path: str) -> bool:
@@ -109,7 +110,7 @@ def read_name(path: str | os.PathLike[str]) -> str:
     try:
         name = os.path.basename(os.fsencode(path)).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{printable(path)}: its name is not UTF-8, rename it") from error
+        raise InputError(f"{printable(path)}: its name is not UTF-8, rename it") from error
     if UNPRINTABLE.search(name):
-        raise ValueError(f"{printable(path)!r}: its name has line breaks or the like, rename it")
+        raise InputError(f"{printable(path)!r}: its name has line breaks or the like, rename it")
     return name

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ofa_jax.errors import InputError
 from ofa_jax.files import LINE, short, shown
 from ofa_jax.space import Number
 
@@ -51,7 +52,7 @@ def build(
         return _number(kind, data, path, largest)
     if origin is None and isinstance(data, kind):
         return data
-    raise ValueError(f"{path}={shown(data)}: expected {_named(kind)}")
+    raise InputError(f"{path}={shown(data)}: expected {_named(kind)}")
 
 
 def _named(kind: Any) -> str:
@@ -61,17 +62,17 @@ def _named(kind: Any) -> str:
 
 def _number(kind: Any, data: Number, path: str, largest: int) -> Number:
     if isinstance(data, bool) or (kind is int and isinstance(data, float)):
-        raise ValueError(f"{path}={shown(data)}: expected {_named(kind)}")
+        raise InputError(f"{path}={shown(data)}: expected {_named(kind)}")
     if isinstance(data, int) and abs(data) > largest:
-        raise ValueError(f"{path}={shown(data)}: expected at most {largest:,}")
+        raise InputError(f"{path}={shown(data)}: expected at most {largest:,}")
     if isinstance(data, float) and not abs(data) <= LARGEST_FLOAT:
-        raise ValueError(f"{path}={data!r}: expected a finite number of 32 bits")
+        raise InputError(f"{path}={data!r}: expected a finite number of 32 bits")
     return float(data) if kind is float else data
 
 
 def _build_dataclass(kind: Any, data: Any, path: str, inner: Any, strict: bool) -> Any:
     if not isinstance(data, Mapping):
-        raise ValueError(f"{path}={shown(data)}: expected a group of fields")
+        raise InputError(f"{path}={shown(data)}: expected a group of fields")
     types_of = hints(kind)
     prefix = f"{path}." if path else ""
     if not strict:
@@ -81,13 +82,13 @@ def _build_dataclass(kind: Any, data: Any, path: str, inner: Any, strict: bool) 
             near = difflib.get_close_matches(str(key)[:LINE], types_of, n=1)
             hint = f"did you mean {prefix}{near[0]}? " if near else ""
             name = shown(key).strip("'")
-            raise ValueError(f"unknown field {prefix}{name}: {hint}expected {', '.join(types_of)}")
+            raise InputError(f"unknown field {prefix}{name}: {hint}expected {', '.join(types_of)}")
     for field in dataclasses.fields(kind):
         required = field.default is field.default_factory is dataclasses.MISSING
         if required and field.name not in data:
-            raise ValueError(f"{prefix}{field.name} is missing")
+            raise InputError(f"{prefix}{field.name} is missing")
     fields = {key: inner(types_of[key], value, prefix + key) for key, value in data.items()}
     try:
         return kind(**fields)
-    except ValueError as error:
-        raise ValueError(short(f"{prefix}{error}", LINE)) from error
+    except InputError as error:
+        raise InputError(short(f"{prefix}{error}", LINE)) from error

@@ -1,21 +1,24 @@
 """The search space: which subnets exist, as static descriptions and as arrays.
 
-A `SearchSpace` is static, frozen and hashable: it describes one family of networks (`spaces/` has
-the families). An `Arch` is one member of it, as int32 arrays of choice *indices*: it can be
-traced, stacked and vmapped, so one compiled program serves every subnet.
+A `SearchSpace` is static, frozen and hashable: it describes the networks of one family (`families/`
+has them). An `Arch` is one of them, as int32 arrays of choice *indices*: it can be traced, stacked
+and vmapped, so one compiled program serves every subnet.
 """
 
 import abc
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ofa_jax.errors import InputError
 from ofa_jax.files import shown
+from ofa_jax.topology import ALWAYS, Layers, Size
 
 ACTIVATIONS = ("relu", "relu6", "h_swish")
 Number = int | float
@@ -83,6 +86,43 @@ class Stage:
     elastic: bool = True
 
 
+class Place(NamedTuple):
+    """Where a block is: its name, its stage's index, how many come before it there, its stride."""
+
+    name: str
+    stage: int
+    position: int
+    stride: int
+
+
+class Block(Protocol):
+    """What every family's blocks say of themselves; `position` counts within the stage."""
+
+    @property
+    def name(self) -> str:
+        """Of its variables."""
+
+    @property
+    def stage(self) -> int:
+        """The index of its stage."""
+
+    @property
+    def position(self) -> int:
+        """How many blocks of the stage come before it."""
+
+    @property
+    def in_width(self) -> int:
+        """The most input channels."""
+
+    @property
+    def width(self) -> int:
+        """The most output channels."""
+
+    @property
+    def variants(self) -> tuple[Self, ...]:
+        """What branches switch between: the block with one choice left of each width."""
+
+
 def make_divisible(value: float, divisor: int = 8) -> int:
     """Rounds a width to a multiple of `divisor`, never below 90 % of `value`."""
     rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
@@ -121,58 +161,91 @@ class SearchSpace(abc.ABC):
         for field in ("kernels", "expands", "depths", "widths", "resolutions"):
             values = getattr(self, field)
             if (not values and field != "widths") or list(values) != sorted(set(values)):
-                raise ValueError(f"{field}={values}: expected ascending numbers")
+                raise InputError(f"{field}={values}: expected ascending numbers")
             if values and (values[0] < 0 or (values[0] == 0 and field != "depths")):
-                raise ValueError(f"{field}={values}: expected positive numbers")
+                raise InputError(f"{field}={values}: expected positive numbers")
             if values and values[-1] > LARGEST[field]:
-                raise ValueError(f"{field}={values}: expected at most {LARGEST[field]}")
+                raise InputError(f"{field}={values}: expected at most {LARGEST[field]}")
         if any(k % 2 == 0 for k in self.kernels):
-            raise ValueError(f"kernels={self.kernels}: expected odd sizes")
+            raise InputError(f"kernels={self.kernels}: expected odd sizes")
         if not self.stages:
-            raise ValueError("stages=(): expected one stage or more")
+            raise InputError("stages=(): expected one stage or more")
         blocks = sum(depths[-1] for depths in self.stage_depths)
         if blocks > BLOCKS:
-            raise ValueError(f"stages: {blocks} blocks: expected at most {BLOCKS}")
+            raise InputError(f"stages: {blocks} blocks: expected at most {BLOCKS}")
         for i, (stage, depths) in enumerate(zip(self.stages, self.stage_depths, strict=True)):
             if stage.act not in ACTIVATIONS:
                 allowed = ", ".join(ACTIVATIONS)
-                raise ValueError(f"stages[{i}].act={stage.act!r}: expected one of {allowed}")
+                raise InputError(f"stages[{i}].act={stage.act!r}: expected one of {allowed}")
             self._check_channels(f"stages[{i}].width", stage.width)
             if stage.stride not in (1, 2):
-                raise ValueError(f"stages[{i}].stride={stage.stride}: expected 1 or 2")
+                raise InputError(f"stages[{i}].stride={stage.stride}: expected 1 or 2")
             if stage.depth < 0:
-                raise ValueError(f"stages[{i}].depth={stage.depth}: expected at least 0")
+                raise InputError(f"stages[{i}].depth={stage.depth}: expected at least 0")
             if depths[0] < 1:
-                raise ValueError(f"stages[{i}] may have {depths[0]} blocks: expected at least 1")
+                raise InputError(f"stages[{i}] may have {depths[0]} blocks: expected at least 1")
         if not 2 <= self.num_classes <= CLASSES:
-            raise ValueError(f"num_classes={self.num_classes}: expected 2 to {CLASSES:,}")
+            raise InputError(f"num_classes={self.num_classes}: expected 2 to {CLASSES:,}")
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout={self.dropout}: expected a rate in [0, 1)")
+            raise InputError(f"dropout={self.dropout}: expected a rate in [0, 1)")
         if not 1e-12 <= self.bn_eps <= 1:
-            raise ValueError(f"bn_eps={self.bn_eps}: expected 1e-12 to 1")
+            raise InputError(f"bn_eps={self.bn_eps}: expected 1e-12 to 1")
 
     def _check_channels(self, field: str, channels: int, least: int = 1) -> None:
         if not least <= channels <= CHANNELS:
-            raise ValueError(f"{field}={channels}: expected {least} to {CHANNELS:,} channels")
+            raise InputError(f"{field}={channels}: expected {least} to {CHANNELS:,} channels")
 
     # -- static structure ----------------------------------------------------------------------
 
     @property
     @abc.abstractmethod
-    def blocks(self) -> tuple[Any, ...]:
+    def blocks(self) -> tuple[Block, ...]:
         """Every elastic block at full depth, in the order of `Arch.kernel` and `Arch.expand`."""
 
-    @property
     @abc.abstractmethod
-    def dimensions(self) -> dict[str, Dimension]:
-        """The elastic dimensions by their field in `Arch`, in its order."""
+    def active_blocks(self, arch: Arch) -> tuple[Block, ...]:
+        """The blocks of one concrete `arch`, each narrowed to its choice; skipped ones left out."""
 
     @property
     @abc.abstractmethod
+    def layers(self) -> Layers:
+        """The largest network, layer by layer: what costs, files and names are folded from."""
+
+    @functools.cached_property
+    def dimensions(self) -> dict[str, Dimension]:
+        """The elastic dimensions by their field in `Arch`, in its order.
+
+        A stage of fixed depth may be given any, as in the reference.
+        """
+        count = len(self.blocks)
+        return {
+            "kernel": Dimension("ks", (self.kernels,) * count),
+            "expand": Dimension("e", (self.expands,) * count),
+            "depth": Dimension("d", self.stage_depths, also=self.depths),
+        }
+
+    @functools.cached_property
     def size(self) -> int:
         """The number of distinct subnets at one resolution."""
+        per_block = len(self.kernels) * len(self.expands)
+        return math.prod(count_blocks(per_block, depths) for depths in self.stage_depths)
 
     stem_genes = 0  # depth genes in front of the stages' own
+
+    @property
+    def reference(self) -> str:
+        """What once-for-all calls the family in its files; "" where it does not have it."""
+        return ""
+
+    @functools.cached_property
+    def places(self) -> tuple[Place, ...]:
+        """Where the blocks are, one after the other."""
+        return tuple(
+            Place(f"stage{number + 1}_block{position + 1}", number, position,
+                  stage.stride if position == 0 else 1)
+            for number, stage in enumerate(self.stages)
+            for position in range(self.stage_depths[number][-1])
+        )  # fmt: skip
 
     @functools.cached_property
     def stage_depths(self) -> tuple[tuple[int, ...], ...]:
@@ -191,9 +264,16 @@ class SearchSpace(abc.ABC):
         xp = jnp if isinstance(depth, jax.core.Tracer) else np
         return xp.asarray(keeps)[np.arange(len(genes)), xp.asarray(depth)[..., genes]]
 
-    def always(self, block: Any) -> bool:
+    def always(self, block: Block) -> bool:
         """Whether every arch keeps the block."""
         return block.position < self.stage_depths[block.stage][0]
+
+    def kept(self, block: Block) -> Size:
+        """1 where an arch keeps the block, else 0."""
+        if self.always(block):
+            return ALWAYS
+        keeps = tuple(int(block.position < depth) for depth in self.stage_depths[block.stage])
+        return Size(keeps, (("depth", self.stem_genes + block.stage),))
 
     # -- archs as arrays -----------------------------------------------------------------------
 
@@ -216,7 +296,7 @@ class SearchSpace(abc.ABC):
             values = allowed if values is None else tuple(values)
             wrong = [v for v in values if v not in allowed]
             if wrong or bool(values) != bool(allowed):
-                raise ValueError(f"{field}={values}: {self.name} has the choices {allowed} only")
+                raise InputError(f"{field}={values}: {self.name} has the choices {allowed} only")
             opened.append(np.asarray([v in values for v in allowed]) if allowed else None)
         return Choices(*opened)
 
@@ -273,10 +353,10 @@ class SearchSpace(abc.ABC):
           ValueError: a missing key, a wrong length or a value outside the choices, by name.
         """
         if not isinstance(values, Mapping):
-            raise ValueError(f"arch={shown(values)}: expected an object with {self.keys}")
+            raise InputError(f"arch={shown(values)}: expected an object with {self.keys}")
         missing = [d.key for d in self.dimensions.values() if d.key and d.key not in values]
         if missing:
-            raise ValueError(f"arch lacks {missing}: expected the keys {self.keys}")
+            raise InputError(f"arch lacks {missing}: expected the keys {self.keys}")
         depth = self._indices(self.dimensions["depth"], values, None)
         active = self.active(np.asarray(depth))
         indices = {
@@ -301,7 +381,7 @@ class SearchSpace(abc.ABC):
         if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != length:
             text = isinstance(values, str) or not isinstance(values, Sequence)
             count = shown(values) if text else f"{len(values)} entries"
-            raise ValueError(f"arch[{key!r}] has {count}: {self.name} has {length}")
+            raise InputError(f"arch[{key!r}] has {count}: {self.name} has {length}")
         indices = []
         for i, (value, choices) in enumerate(zip(values, dimension.values, strict=True)):
             if value is None and active is not None and not active[i]:
@@ -311,7 +391,7 @@ class SearchSpace(abc.ABC):
             elif not isinstance(value, bool) and value in dimension.also:
                 indices.append(dimension.also.index(value))
             else:
-                raise ValueError(
+                raise InputError(
                     f"arch[{key!r}][{i}]={shown(value)}: {self.name} allows {shown(choices)}"
                 )
         return indices
@@ -334,7 +414,7 @@ class SearchSpace(abc.ABC):
         expected = tuple((len(d.values),) for d in self.dimensions.values())
         shapes = tuple(jnp.shape(a) for a in jax.tree.leaves(arch))
         if shapes != expected:
-            raise ValueError(f"arch has shapes {shapes}: one arch of {self.name} has {expected}")
+            raise InputError(f"arch has shapes {shapes}: one arch of {self.name} has {expected}")
 
     def indices(self, arch: Arch) -> dict[str, list[int]]:
         """The choice indices of one concrete arch by field, as plain numbers."""

@@ -1,6 +1,6 @@
 """A card like any other."""
 
-from ofa_jax.subnets.card import Card, Preprocessing
+from ofa_jax.run.card import Card, Preprocessing
 
 SUBNET_FILES = {"orbax", "arch.json", "labels.txt", "card.json", "README.md"}
 CARD = Card(

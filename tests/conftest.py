@@ -10,7 +10,7 @@ from xdist.scheduler import LoadFileScheduling
 
 import ofa_jax
 from configs import digits_resnet, smoke
-from ofa_jax.config import from_dict
+from ofa_jax.run.config import from_dict
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)

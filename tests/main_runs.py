@@ -12,8 +12,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from ofa_jax.config import DataConfig
-from ofa_jax.data.sources import load_dataset
+from ofa_jax.run.config import DataConfig
+from ofa_jax.run.data.datasets import load_dataset
 
 REPOSITORY = Path(__file__).parents[1]
 # Seconds until a process counts as hung, on any machine: no verdict waits for less.
@@ -74,7 +74,7 @@ for flags in json.load(sys.stdin):
         for number, out in enumerate(outs, start=1):
             os.dup2(out.fileno(), number)
         sys.argv = ["main.py", *flags]
-        main.app.run(main.main, flags_parser=main.parse)
+        main.start()
         os._exit(0)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     texts = [out.seek(0) or out.read() for out in outs]

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 
 import ofa_jax
-from ofa_jax.spaces import ResNetSpace
 
 # For programs that run once or twice: compiling takes most of the time.
 QUICKLY = {"xla_backend_optimization_level": 0}
@@ -49,7 +48,7 @@ def random_variables(space, seed=0):
 def inside(space, arch, params):
     """Which entries of each supernet parameter the arch uses, worked out with plain loops."""
     used = jax.tree.map(lambda a: np.ones(a.shape, bool), params)
-    mark = mark_resnet if isinstance(space, ResNetSpace) else mark_mobilenet
+    mark = mark_resnet if space.widths else mark_mobilenet
     mark(space, space.arch_to_dict(arch), used)
     return used
 

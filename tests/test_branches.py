@@ -11,9 +11,8 @@ from conftest import MBV3, SMALL_MOBILENET, SMALL_RESNET, slow
 from random_nets import QUICKLY, random_images, random_variables
 
 import ofa_jax
-from ofa_jax import conv
-from ofa_jax.models import layers
-from ofa_jax.models.branches import Branch, switch
+from ofa_jax import conv, layers
+from ofa_jax.branches import Branch, switch
 
 
 def trained(net, variables, images, arch):

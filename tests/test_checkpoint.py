@@ -8,9 +8,10 @@ from cards import CARD
 from random_nets import identical, largest_difference, random_images, random_variables
 
 import ofa_jax
-from ofa_jax import checkpoint, processes
-from ofa_jax.spaces import space_to_dict
-from ofa_jax.subnets.save import write_subnet
+from ofa_jax import checkpoint
+from ofa_jax.families import space_to_dict
+from ofa_jax.run import checkpoints, processes
+from ofa_jax.run.extract import write_subnet
 
 
 def save_supernet(directory, space, variables):
@@ -82,52 +83,52 @@ def test_what_is_not_a_network_is_named(tiny, tmp_path):
 def phase(tmp_path):
     """Three saved steps of a phase, of which two are kept."""
     states = {}
-    with checkpoint.open_phase(tmp_path, "kernel", keep=2) as manager:
+    with checkpoints.open_phase(tmp_path, "kernel", keep=2) as manager:
         for step in (1, 2, 3):
             states[step] = {"params": {"w": np.full(3, step, np.float32)}, "step": np.int32(step)}
-            checkpoint.save_step(manager, step, states[step], {"phase": "kernel"})
-        checkpoint.finish_saves(manager)
+            checkpoints.save_step(manager, step, states[step], {"phase": "kernel"})
+        checkpoints.finish_saves(manager)
     return tmp_path, states
 
 
 def test_a_step_restores_its_state(phase):
     workdir, states = phase
-    assert checkpoint.saved_steps(workdir, "kernel") == [3, 2]
-    assert checkpoint.saved_steps(workdir, "depth1") == []
+    assert checkpoints.saved_steps(workdir, "kernel") == [3, 2]
+    assert checkpoints.saved_steps(workdir, "depth1") == []
     for step in (2, 3):
-        assert checkpoint.is_sealed(workdir, "kernel", step)
-        checkpoint.check_step(workdir, "kernel", step)
-    assert identical(checkpoint.restore_step(workdir, "kernel", 3, states[1]), states[3])
+        assert checkpoints.is_sealed(workdir, "kernel", step)
+        checkpoints.check_step(workdir, "kernel", step)
+    assert identical(checkpoints.restore_step(workdir, "kernel", 3, states[1]), states[3])
 
 
 def test_a_damaged_step_is_named_and_left_alone(phase):
     workdir, states = phase
-    directory = checkpoint.phase_directory(workdir, "kernel") / "3"
+    directory = checkpoints.phase_directory(workdir, "kernel") / "3"
     victim = largest_file(directory / "state")
     victim.write_bytes(victim.read_bytes()[:-1])
     with pytest.raises(ValueError, match=r"kernel/3 cannot be read: .* is altered or truncated"):
-        checkpoint.restore_step(workdir, "kernel", 3, states[1])
+        checkpoints.restore_step(workdir, "kernel", 3, states[1])
     with pytest.raises(ValueError, match=r"kernel/3 cannot be read: .* is altered or truncated"):
-        checkpoint.check_step(workdir, "kernel", 3)
-    assert identical(checkpoint.restore_step(workdir, "kernel", 2, states[1]), states[2])
-    place = checkpoint.put_aside(workdir, "kernel", 3)
+        checkpoints.check_step(workdir, "kernel", 3)
+    assert identical(checkpoints.restore_step(workdir, "kernel", 2, states[1]), states[2])
+    place = checkpoints.put_aside(workdir, "kernel", 3)
     assert place == workdir / "damaged/kernel-3"
     assert largest_file(place / "state").stat().st_size > 0  # nothing is deleted
-    assert checkpoint.saved_steps(workdir, "kernel") == [2]
+    assert checkpoints.saved_steps(workdir, "kernel") == [2]
     with pytest.raises(ValueError, match="no checkpoint at .*kernel/3"):
-        checkpoint.restore_step(workdir, "kernel", 3, states[1])
+        checkpoints.restore_step(workdir, "kernel", 3, states[1])
 
 
 def test_a_stray_file_is_no_damage(phase, tiny):
     """An editor's backup or what macOS leaves in any folder."""
     workdir, states = phase
-    directory = checkpoint.phase_directory(workdir, "kernel") / "3"
+    directory = checkpoints.phase_directory(workdir, "kernel") / "3"
     for place in (directory, directory / "state", directory.parent):
         (place / ".DS_Store").write_bytes(b"x")
         (place / "notes.txt~").write_bytes(b"x")
-    checkpoint.check_step(workdir, "kernel", 3)
-    assert checkpoint.saved_steps(workdir, "kernel") == [3, 2]
-    assert identical(checkpoint.restore_step(workdir, "kernel", 3, states[1]), states[3])
+    checkpoints.check_step(workdir, "kernel", 3)
+    assert checkpoints.saved_steps(workdir, "kernel") == [3, 2]
+    assert identical(checkpoints.restore_step(workdir, "kernel", 3, states[1]), states[3])
     _, variables = random_variables(tiny)
     save_supernet(workdir / "net", tiny, variables)
     for place in (workdir / "net", workdir / "net/variables"):
@@ -142,24 +143,24 @@ def test_a_process_lost_during_a_save_is_not_the_storages_fault(tmp_path, monkey
 
     gone = pytest.raises(jax.errors.JaxRuntimeError, match="Connection closed")
     alone = pytest.raises(OSError, match="could not be written")
-    with checkpoint.open_phase(tmp_path, "full", 1) as manager:
+    with checkpoints.open_phase(tmp_path, "full", 1) as manager:
         with alone:
-            checkpoint._written(manager, lost)
+            checkpoints._written(manager, lost)
         monkeypatch.setattr(processes, "several", lambda: True)
         with gone:
-            checkpoint._written(manager, lost)
+            checkpoints._written(manager, lost)
 
 
 def test_a_workdir_that_vanished_is_not_made_anew(tmp_path):
     gone = tmp_path / "run"
-    never = checkpoint.open_phase(gone, "full", 2)
+    never = checkpoints.open_phase(gone, "full", 2)
     with pytest.raises(OSError, match=r"run could not be written: No such file"), never:
         pass
     gone.mkdir()
-    with checkpoint.open_phase(gone, "full", 2) as manager:
+    with checkpoints.open_phase(gone, "full", 2) as manager:
         (gone / "checkpoints").rename(tmp_path / "aside")
         with pytest.raises(OSError, match=r"checkpoints/full could not be written: No such file"):
-            checkpoint.save_step(manager, 1, {"a": np.zeros(3)}, {})
+            checkpoints.save_step(manager, 1, {"a": np.zeros(3)}, {})
     assert not list(gone.iterdir())
 
 

@@ -7,8 +7,8 @@ import pytest
 
 import ofa_jax
 from ofa_jax import space
+from ofa_jax.families import published
 from ofa_jax.search import cost
-from ofa_jax.spaces import published
 
 NAMES = {"np": np, "ofa_jax": ofa_jax, "get_space": ofa_jax.get_space}
 

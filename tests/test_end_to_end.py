@@ -20,10 +20,10 @@ from PIL import Image
 from random_nets import identical
 
 import ofa_jax
-from ofa_jax.config import DataConfig
-from ofa_jax.data.pipeline import evaluation_batches
-from ofa_jax.data.sources import load_dataset
-from ofa_jax.data.transforms import normalize_images
+from ofa_jax.normalization import normalize_images
+from ofa_jax.run.config import DataConfig
+from ofa_jax.run.data.datasets import load_dataset
+from ofa_jax.run.data.pipeline import evaluation_batches
 
 PHASES = ["full", "kernel", "depth", "expand1", "expand2"]
 

@@ -1,51 +1,43 @@
 """Imports point one way: the layout of the package is held by this test."""
 
 import ast
+import graphlib
+import json
+import subprocess
+import sys
 from pathlib import Path
 
-PACKAGE = Path(__file__).parents[1] / "ofa_jax"
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "ofa_jax"
 
-# Who may import whom, inside the package.
-ALLOWED = {
-    "space": set(),
-    "elastic": set(),
-    "spaces": {"plain", "space"},
-    "conv": set(),
-    "models": {"space", "spaces", "elastic", "conv"},
-    "search": {"plain", "space", "spaces"},
-    "mesh": set(),
-    "processes": set(),
-    "signals": {"processes"},
-    "streams": set(),
-    "compiled": set(),
-    "extras": set(),
-    "files": set(),
-    "names": set(),
-    "hub": {"checkpoint", "interop"},
-    "interop": {"space", "spaces", "elastic", "models", "checkpoint", "extras", "plain"},
-    "metrics": {"plain", "processes"},
-    "data": {"config"},
-    "plain": {"space"},
-    "config": {"space", "spaces", "plain", "train.losses", "train.phases"},
-    "config_reference": {"config"},
-    "checkpoint": {"space", "spaces", "models", "plain", "processes"},
-    "contents": {"config", "data", "checkpoint", "interop"},
-    "workdir": {"config", "contents", "data", "checkpoint", "plain", "processes"},
-    "subnets": {"space", "spaces", "interop", "elastic", "models", "search", "data", "config",
-                "checkpoint", "mesh", "metrics", "plain", "processes"},
-    "report": {"space", "spaces", "config", "checkpoint", "subnets", "metrics"},
-    "train": {"space", "spaces", "models", "search", "subnets", "data", "config", "checkpoint",
-              "extras", "interop", "mesh", "metrics", "processes", "report", "signals",
-              "workdir"},
-    "deploy": {"space", "spaces", "conv", "models", "subnets", "data", "config", "checkpoint",
-               "extras", "interop", "metrics", "processes", "__version__"},
-}  # fmt: skip
+# From the bottom to the top: a step imports steps before it, never one after it.
+STAIRCASE = ("version", "errors", "files", "names", "extras", "normalization", "topology", "space",
+             "plain", "elastic", "conv", "branches", "layers", "families", "network", "alone",
+             "mesh", "search", "train", "subnets", "checkpoint", "interop", "hub", "deploy", "",
+             "run", "main")  # fmt: skip
 
-EVERYWHERE = {"files", "names"}  # what meets the disk
+# What a library of this project's own may not need: it belongs to the application.
+APPLICATION = {"absl", "cv2", "grain", "jinja2", "matplotlib", "ml_collections", "PIL", "scipy",
+               "simplejpeg", "sklearn", "tensorboard", "tensorflow_datasets", "tqdm"}  # fmt: skip
+
+
+def top(name):
+    return name.partition(".")[0]
+
+
+def sources():
+    """The files of the package and `main.py`, by module; the package itself is ""."""
+    yield "main", ROOT / "main.py"
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        yield ".".join(part for part in parts if part != "__init__"), path
+
+
+MODULES = dict(sources())
 
 
 def imports(path):
-    """Full module names that a file imports, submodules of `from x import y` included."""
+    """Full names that a file imports, wherever in it: submodules of `from x import y` included."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -53,40 +45,107 @@ def imports(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def test_imports_point_one_way():
-    for path in PACKAGE.rglob("*.py"):
-        layer = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        for name in imports(path):
-            if layer != "__init__" and name.startswith("ofa_jax."):
-                target = name.removeprefix("ofa_jax.")
-                own = target.split(".")[0] == layer
-                below = ALLOWED[layer] | EVERYWHERE
-                allowed = any(f"{target}.".startswith(f"{a}.") for a in below)
-                assert own or allowed, f"{path.name} imports {name}"
+def own_imports(path):
+    """The modules of the package that a file imports."""
+    for name in imports(path):
+        if top(name) == "ofa_jax":
+            inner = name.partition(".")[2]
+            while inner not in MODULES:  # a function or class of its module
+                inner = inner.rpartition(".")[0]
+            yield inner
+
+
+GRAPH = {name: set(own_imports(path)) for name, path in MODULES.items()}
+
+
+def test_no_import_goes_up_the_staircase():
+    steps = [top(name) for name in MODULES]
+    assert set(steps) == set(STAIRCASE)
+    up = [
+        f"{name} imports {target}"
+        for name, targets in GRAPH.items()
+        for target in targets
+        if STAIRCASE.index(top(name)) < STAIRCASE.index(top(target))
+    ]
+    assert up == []
+
+
+def test_imports_have_no_circle():
+    order = list(graphlib.TopologicalSorter(GRAPH).static_order())
+    assert sorted(order) == sorted(MODULES)
+
+
+def test_the_library_imports_nothing_of_the_application():
+    found = {
+        f"{name} imports {target}"
+        for name, path in MODULES.items()
+        if top(name) not in ("run", "main")
+        for target in imports(path)
+        if top(target) in APPLICATION
+        or top(target) == "configs"
+        or target.startswith("ofa_jax.run")
+    }
+    assert found == set()
+
+
+def test_importing_the_library_loads_its_own_dependencies_alone():
+    needed = loaded("jax", "flax.linen", "optax", "numpy", "orbax.checkpoint")
+    found = loaded("ofa_jax")
+    assert {"jax", "flax", "optax", "numpy", "orbax"} <= found
+    own = {name for name in found if top(name) == "ofa_jax"}
+    assert {top(name) for name in found - own - needed} <= sys.stdlib_module_names | tops(needed)
+    assert not any(name.startswith("ofa_jax.run") for name in own)
+    assert APPLICATION & tops(found) <= {"absl", "scipy"}  # optax and jax bring these
+
+
+def loaded(*modules):
+    """The modules of a new process that has imported these."""
+    program = f"import json, sys, {', '.join(modules)}; print(json.dumps([*sys.modules]))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    return set(json.loads(done.stdout))
+
+
+def tops(names):
+    return {top(name) for name in names}
 
 
 def test_each_library_has_one_door():
     doors = {
-        "orbax": {"checkpoint.py"},
-        "flax": {"models", "search"},  # the predictor
-        "tqdm": {"metrics.py"},
-        "absl": {"data"},
+        "orbax": {"checkpoint", "run.checkpoints"},
+        "flax": {"branches", "layers", "families", "alone", "search"},  # the predictor
+        "tqdm": {"run.metrics"},
+        "absl": {"run.app", "run.flags", "run.data"},
+        "ml_collections": {"run.config", "run.flags"},
+        "matplotlib": {"run.picture"},
+        "tensorboard": {"run.metrics"},
         "onnx": {"deploy"},
         "onnxruntime": {"deploy"},
         "ai_edge_litert": {"deploy"},
-        "torch": {"interop", "deploy"},
+        "torch": {"interop", "run.benchmark"},
     }
-    for path in PACKAGE.rglob("*.py"):
-        place = path.relative_to(PACKAGE).parts[0]
-        for name in imports(path):
-            library = name.split(".")[0]
-            assert library != "configs", f"{path.name} imports {name}"
-            assert place in doors.get(library, {place}), f"{path.name} imports {name}"
+    for name, path in MODULES.items():
+        for target in imports(path):
+            places = doors.get(top(target))
+            inside = places is None or any(f"{name}.".startswith(f"{place}.") for place in places)
+            assert inside, f"{name} imports {target}"
 
 
-def test_phases_and_losses_know_nothing_of_the_run():
-    for name in ("phases", "losses"):
-        for module in imports(PACKAGE / "train" / f"{name}.py"):
-            own = module.startswith(("ofa_jax.space", "ofa_jax.train.losses"))
-            assert own or not module.startswith("ofa_jax."), module
-            assert module != "ofa_jax.config"
+def test_a_family_is_known_to_its_own_file_alone():
+    """Nothing outside `families/` asks which one it has: that is what `layers` is for."""
+    files = {path: ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
+    inside = PACKAGE / "families"
+    own = {
+        node.name
+        for path in (inside / "mobilenet.py", inside / "resnet.py")
+        for node in ast.walk(files[path])
+        if isinstance(node, ast.ClassDef)
+    }
+    assert {"MobileNetSpace", "ResNet", "Bottleneck"} <= own
+    for path, tree in files.items():
+        for node in ast.walk(tree):
+            if path.parent != inside and isinstance(node, ast.Call):
+                called = node.func.id if isinstance(node.func, ast.Name) else ""
+                names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+                assert called not in ("isinstance", "issubclass") or not names & own, path.name

@@ -58,6 +58,16 @@ def test_the_wheel_runs_a_subnet(wheel, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.split(" ", 1)[0] == str(tmp_path / "site/ofa_jax/__init__.py")
     assert "(2, 10)" in done.stdout
+    command = tmp_path / "site/bin/ofa-jax"  # needs no clone
+    done = subprocess.run(
+        [sys.executable, command, "--mode=predict", "--subnet=none", "--images=none.jpg"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "error: --subnet='none': expected a subnet's directory" in done.stderr
 
 
 SELDOM = ("matplotlib", "onnx", "scipy.stats", "sklearn", "tensorflow_datasets", "torch")

@@ -15,10 +15,12 @@ from conftest import slow
 
 from configs import smoke
 from ofa_jax import mesh
-from ofa_jax.config import from_dict
 from ofa_jax.files import read_arrays
-from ofa_jax.models import build_supernet
-from ofa_jax.models.layers import Classifier, ConvBN
+from ofa_jax.layers import Classifier, ConvBN
+from ofa_jax.network import build_supernet
+from ofa_jax.run.config import from_dict
+from ofa_jax.run.programs import Setting, step_arguments
+from ofa_jax.run.step import settings
 from ofa_jax.search import load_latency_table, load_predictor
 from ofa_jax.search.evolution import evolve
 from ofa_jax.search.front import find_front
@@ -33,7 +35,6 @@ from ofa_jax.search.predictor import (
 from ofa_jax.subnets.calibrate import batch_moments_of_each, group
 from ofa_jax.subnets.evaluate import _sums_of_each
 from ofa_jax.train.mix import mix
-from ofa_jax.train.programs import Setting, step_arguments
 from ofa_jax.train.sort_width import sort_width
 from ofa_jax.train.step import train_step
 
@@ -94,7 +95,7 @@ def test_a_step_keeps_its_types(unusual, name):
     with unusual():
         setting = Setting(config, net, mesh.data_mesh(2))
         state, *others = step_arguments(setting)
-        step = functools.partial(train_step, net, config, 2, setting.devices)
+        step = functools.partial(train_step, net, settings(config, setting.devices, 2))
         after, metrics = jax.eval_shape(step, state, *others)
     expected = dtypes(step_arguments(setting)[0])
     assert set(jax.tree.leaves(expected)) == {"float32", "int32"}
@@ -117,7 +118,7 @@ def test_calibration_and_evaluation_keep_their_types(unusual):
         moments = jax.eval_shape(functools.partial(batch_moments_of_each, net), variables, archs,
                                  image)  # fmt: skip
         batch = {"image": image.update(dtype=jnp.uint8), "label": labels, "weight": weight}
-        sums = jax.eval_shape(functools.partial(_sums_of_each, net, case.data),
+        sums = jax.eval_shape(functools.partial(_sums_of_each, net, case.data.normalization),
                               variables["params"], moments["stats"], archs, batch)  # fmt: skip
     assert set(jax.tree.leaves(dtypes((moments["stats"], sums)))) == {"float32"}
     assert set(jax.tree.leaves(dtypes(archs))) == {"int32"}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import ofa_jax
+from ofa_jax.families import space_from_dict, space_to_dict
 from ofa_jax.space import Stage, make_divisible, stack
-from ofa_jax.spaces import space_from_dict, space_to_dict
 
 
 def test_the_published_spaces_have_the_papers_dimensions():

@@ -11,10 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ofa_jax import conv
-from ofa_jax.data.transforms import normalize_images
-from ofa_jax.models import MobileNetV3, Network
-from ofa_jax.models.layers import ACTIVATIONS, halve
+from ofa_jax import conv, topology
+from ofa_jax.layers import activate, halve
+from ofa_jax.network import Network
+from ofa_jax.normalization import normalize_images
+from ofa_jax.topology import Add as Add
+from ofa_jax.topology import Halve as Halve
+from ofa_jax.topology import MaxPool as MaxPool
+from ofa_jax.topology import Mean as Mean
 
 Tree = Any
 
@@ -46,28 +50,6 @@ class SqueezeExcite:
     reduce_bias: np.ndarray
     expand: np.ndarray  # [squeeze, channels]
     expand_bias: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class Add:
-    """The sum of two values."""
-
-    act: str | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class MaxPool:
-    """3x3 maximum, stride 2, padding 1."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Halve:
-    """2x2 mean, stride 2; an odd last row or column is the mean of what there is of it."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Mean:
-    """The mean over all pixels: `[batch, channels]`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,9 +86,7 @@ def fold(subnet: Network, variables: Tree) -> Graph:
     """
     variables = jax.tree.map(lambda a: np.asarray(a, np.float64), jax.device_get(variables))
     folding = Folding(subnet.space.bn_eps, variables["params"], variables["batch_stats"])
-    if isinstance(subnet, MobileNetV3):
-        return _fold_mobilenet(subnet, folding)
-    return _fold_resnet(subnet, folding)
+    return tuple(Layer(folding.operation(layer), layer.inputs) for layer in subnet.layers)
 
 
 def with_normalization(graph: Graph, mean: tuple[float, ...], std: tuple[float, ...]) -> Graph:
@@ -126,42 +106,41 @@ def affine(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[np.ndarray,
     return _float32(1 / (255 * stds)), _float32(-means / stds)
 
 
-@dataclasses.dataclass
-class Folding:
-    """A graph that grows: `add` gives the number of the new value."""
+class Folding(NamedTuple):
+    """The variables of a subnet, in float64, by the paths of its layers."""
 
     eps: float
     params: Tree
     stats: Tree
-    layers: list[Layer] = dataclasses.field(default_factory=list)
 
-    def add(self, operation: Operation, *inputs: int) -> int:
-        """A new layer."""
-        self.layers.append(Layer(operation, inputs))
-        return len(self.layers)
+    def operation(self, layer: topology.Layer) -> Operation:
+        """What an exported file holds of a layer."""
+        match layer.operation:
+            case topology.Conv():
+                return self.conv(layer.operation)
+            case topology.SqueezeExcite(path):
+                tree = _at(self.params, path)
+                ends = (
+                    tree[end][key] for end in ("reduce", "expand") for key in ("kernel", "bias")
+                )
+                return SqueezeExcite(*map(_float32, ends))
+            case topology.Dense(path, act):
+                params = _at(self.params, path)
+                bias = params.get("bias", np.zeros(params["kernel"].shape[-1]))
+                return Dense(_float32(params["kernel"]), _float32(bias), act)
+            case Add() | MaxPool() | Halve() | Mean() as same:
+                return same
 
-    def conv(self, x: int, path: str, stride: int = 1, act: str | None = None) -> int:
-        """A convolution and the batch norm after it, by their path in the variables."""
-        params, stats = _at(self.params, path), _at(self.stats, path)
+    def conv(self, layer: topology.Conv) -> Conv:
+        """A convolution and the batch norm after it."""
+        params, stats = _at(self.params, layer.path), _at(self.stats, layer.path)
         factor = params["bn"]["scale"] / np.sqrt(stats["bn"]["var"] + self.eps)
         bias = params["bn"]["bias"] - stats["bn"]["mean"] * factor
         weight = params["conv"]["kernel"]
         if weight.ndim == 2:
             weight = weight[None, None]
-        depthwise = path.endswith("depth_conv")
-        return self.add(Conv(_float32(weight * factor), _float32(bias), stride, act, depthwise), x)
-
-    def dense(self, x: int, name: str, act: str | None = None) -> int:
-        """A linear layer, by its name."""
-        weight = self.params[name]["kernel"]
-        bias = self.params[name].get("bias", np.zeros(weight.shape[-1]))
-        return self.add(Dense(_float32(weight), _float32(bias), act), x)
-
-    def squeeze_excite(self, x: int, path: str) -> int:
-        """Channel attention, by its path."""
-        tree = _at(self.params, path)
-        ends = (tree[end][key] for end in ("reduce", "expand") for key in ("kernel", "bias"))
-        return self.add(SqueezeExcite(*map(_float32, ends)), x)
+        scaled = _float32(weight * factor)
+        return Conv(scaled, _float32(bias), layer.stride, layer.act, layer.depthwise)
 
 
 def _at(tree: Tree, path: str) -> Tree:
@@ -172,42 +151,6 @@ def _at(tree: Tree, path: str) -> Tree:
 
 def _float32(array: np.ndarray) -> np.ndarray:
     return np.asarray(array, np.float32)
-
-
-def _fold_mobilenet(subnet: MobileNetV3, net: Folding) -> Graph:
-    space = subnet.space
-    x = net.conv(0, "first_conv", space.stem_stride, space.outer_act)
-    for name, block in (("first_block", space.first_block), *((b.name, b) for b in subnet.blocks)):
-        y = x
-        if block.inverted:
-            y = net.conv(y, f"{name}/inverted_bottleneck", act=block.act)
-        y = net.conv(y, f"{name}/depth_conv", block.stride, block.act)
-        if max(block.squeezes, default=0):
-            y = net.squeeze_excite(y, f"{name}/se")
-        y = net.conv(y, f"{name}/point_linear")
-        x = net.add(Add(), x, y) if block.residual else y
-    x = net.add(Mean(), net.conv(x, "final_expand_layer", act=space.outer_act))
-    if space.features:
-        x = net.dense(x, "feature_mix_layer", space.outer_act)
-    net.dense(x, "classifier")
-    return tuple(net.layers)
-
-
-def _fold_resnet(subnet: Any, net: Folding) -> Graph:
-    x = net.conv(0, "stem/conv1", 2, "relu")
-    if subnet.stem.residual:
-        x = net.add(Add(), x, net.conv(x, "stem/conv2", act="relu"))
-    x = net.add(MaxPool(), net.conv(x, "stem/conv3", act="relu"))
-    for block in subnet.blocks:
-        y = net.conv(x, f"{block.name}/conv1", act=block.act)
-        y = net.conv(y, f"{block.name}/conv2", block.stride, block.act)
-        y = net.conv(y, f"{block.name}/conv3")
-        if block.projected:
-            x = net.add(Halve(), x) if block.stride == 2 else x
-            x = net.conv(x, f"{block.name}/downsample")
-        x = net.add(Add(block.act), x, y)
-    net.dense(net.add(Mean(), x), "classifier")
-    return tuple(net.layers)
 
 
 # -- running --------------------------------------------------------------------------------------
@@ -238,7 +181,7 @@ def _apply(operation: Operation, x: jax.Array, *others: jax.Array) -> jax.Array:
         case Normalize(mean, std):
             return normalize_images(x, mean, std)
         case Conv():
-            return _activate(
+            return activate(
                 operation.act, _convolve(operation, x) + operation.bias[None, None, None]
             )
         case SqueezeExcite(reduce, reduce_bias, expand, expand_bias):
@@ -246,7 +189,7 @@ def _apply(operation: Operation, x: jax.Array, *others: jax.Array) -> jax.Array:
             y = jax.nn.hard_sigmoid(y + expand_bias[None])
             return x * y[:, None, None, :]
         case Add(act):
-            return _activate(act, x + others[0])
+            return activate(act, x + others[0])
         case MaxPool():
             return conv.max_pool(x, size=3, stride=2)
         case Halve():
@@ -254,7 +197,7 @@ def _apply(operation: Operation, x: jax.Array, *others: jax.Array) -> jax.Array:
         case Mean():
             return x.mean((1, 2))
         case Dense(weight, bias, act):
-            return _activate(act, x @ weight + bias[None])
+            return activate(act, x @ weight + bias[None])
 
 
 def _convolve(layer: Conv, x: jax.Array) -> jax.Array:
@@ -264,7 +207,3 @@ def _convolve(layer: Conv, x: jax.Array) -> jax.Array:
     if weight.shape[0] == 1:
         return conv.pointwise_conv(x, weight[0, 0])
     return conv.dense_conv(x, weight, layer.stride)
-
-
-def _activate(act: str | None, x: jax.Array) -> jax.Array:
-    return x if act is None else ACTIVATIONS[act](x)

@@ -13,7 +13,6 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from ofa_jax import __version__
 from ofa_jax.deploy import graph as graph_lib
 from ofa_jax.deploy.graph import (
     Add,
@@ -26,6 +25,7 @@ from ofa_jax.deploy.graph import (
     Normalize,
     SqueezeExcite,
 )
+from ofa_jax.version import __version__
 
 OPSET, IR_VERSION = 17, 9  # of 2022 and 2023: what runtimes on devices know
 INPUT, OUTPUT = "images", "logits"

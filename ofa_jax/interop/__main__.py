@@ -13,13 +13,14 @@ from typing import Any
 import jax
 
 from ofa_jax import checkpoint
+from ofa_jax.errors import InputError
+from ofa_jax.families import get_space, list_spaces, space_to_dict
 from ofa_jax.files import naming
 from ofa_jax.interop.net_config import read_net_config
 from ofa_jax.interop.once_for_all import NORMALIZATION, from_once_for_all
 from ofa_jax.interop.torch_file import load_torch_supernet, number_of_classes, read_state_dict
 from ofa_jax.names import local_path
 from ofa_jax.space import Arch, SearchSpace
-from ofa_jax.spaces import get_space, list_spaces, space_to_dict
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
         source, out = local_path("CHECKPOINT", flags.checkpoint), local_path("--out", flags.out)
         net_config = flags.net_config and local_path("--net_config", flags.net_config)
         print(convert(source, flags.space, out, net_config))
-    except ValueError as error:
+    except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
@@ -64,7 +65,7 @@ def convert(source: Path, space_name: str, out: Path, net_config: Path | None = 
         PyTorch is not installed.
     """
     if out.exists():
-        raise ValueError(f"--out={out} exists: give a new directory")
+        raise InputError(f"--out={out} exists: give a new directory")
     space, arch, variables = read_weights(source, get_space(space_name), net_config)
     description: dict[str, Any] = {"space": space_to_dict(space), "source": source.name}
     description["normalization"] = NORMALIZATION

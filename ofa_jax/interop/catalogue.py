@@ -5,10 +5,11 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ofa_jax.errors import InputError
+from ofa_jax.families import get_space
 from ofa_jax.files import naming, read_json, shown
 from ofa_jax.plain import build
 from ofa_jax.space import PIXELS, Arch, SearchSpace
-from ofa_jax.spaces import get_space
 
 # Such as "note10_lat-64ms_top1-80.2_finetune-75", "tx2_gpu16-96ms_...", "flops-595M_...".
 ID = re.compile(
@@ -65,11 +66,11 @@ class _Row:
 
     def __post_init__(self) -> None:
         if not ID.fullmatch(self.id):
-            raise ValueError(
+            raise InputError(
                 f"id={shown(self.id)}: expected such as note10_lat-64ms_top1-80.2_finetune-75"
             )
         if not 1 <= self.resolution <= PIXELS:
-            raise ValueError(f"resolution={self.resolution}: expected 1 to {PIXELS} pixels")
+            raise InputError(f"resolution={self.resolution}: expected 1 to {PIXELS} pixels")
 
 
 def _subnet(row: _Row, values: dict[str, Any]) -> Published:

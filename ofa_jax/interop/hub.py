@@ -14,13 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ofa_jax.errors import InputError
 from ofa_jax.extras import check_installed
+from ofa_jax.families import space_from_dict, space_to_dict
 from ofa_jax.files import naming, read_object, short, write_json, write_text
-from ofa_jax.models import Network, build_subnet, build_supernet
 from ofa_jax.names import local_path
+from ofa_jax.network import Network, build_subnet, build_supernet
 from ofa_jax.plain import build
 from ofa_jax.space import Arch, SearchSpace
-from ofa_jax.spaces import space_from_dict, space_to_dict
 
 Tree = Any
 WEIGHTS, DESCRIPTION, README = "model.safetensors", "config.json", "README.md"
@@ -82,7 +83,7 @@ def save_pretrained(
     from safetensors.numpy import save_file
 
     if directory.exists():
-        raise ValueError(f"{directory} exists: give a new directory")
+        raise InputError(f"{directory} exists: give a new directory")
     described = _Described(
         space=space_to_dict(space),
         arch=None if arch is None else space.arch_to_dict(arch),
@@ -145,7 +146,7 @@ def push_to_hub(directory: Path, name: str, *, private: bool = False) -> str:
         api.create_repo(name, private=private, exist_ok=True)
         return str(api.upload_folder(repo_id=name, folder_path=str(directory)))
     except Exception as error:  # of the network, of the Hub, and of names that it refuses
-        raise ValueError(f"{name!r} could not be pushed to the Hub: {short(error)}") from error
+        raise InputError(f"{name!r} could not be pushed to the Hub: {short(error)}") from error
 
 
 def _download(name: str, revision: str | None) -> Path:
@@ -157,7 +158,7 @@ def _download(name: str, revision: str | None) -> Path:
             name, revision=revision, allow_patterns=[WEIGHTS, DESCRIPTION], library_name="ofa_jax"
         ))  # fmt: skip
     except Exception as error:  # of the network, of the Hub, and of names that it refuses
-        raise ValueError(
+        raise InputError(
             f"{name!r} is no directory, and cannot be had from the Hub: {short(error)}"
         ) from error
 
@@ -173,24 +174,24 @@ def _read_variables(path: Path, like: Tree) -> Tree:
     from safetensors.numpy import load_file
 
     if not path.is_file():
-        raise ValueError(f"{path}: no such file")
+        raise InputError(f"{path}: no such file")
     try:
         found = load_file(path)
     except Exception as error:  # its parser, and memory: a header may say any size
-        raise ValueError(f"{path} is no safetensors file: {short(error)}") from error
+        raise InputError(f"{path} is no safetensors file: {short(error)}") from error
     expected = dict(_named(like))
     wrong = sorted(expected.keys() ^ found.keys()) or sorted(
         name for name in expected if found[name].shape != expected[name].shape
     )
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise ValueError(
+        raise InputError(
             f"{path} is of another network than {DESCRIPTION} says: missing, unknown or of another"
             f" shape: {', '.join(map(repr, wrong[:3]))}{more}"
         )
     for name, array in found.items():
         if array.dtype != np.float32 or not np.isfinite(array).all():
-            raise ValueError(f"{path}: {name!r} holds what is no finite number of 32 bits")
+            raise InputError(f"{path}: {name!r} holds what is no finite number of 32 bits")
     leaves = [jnp.asarray(found[name]) for name in expected]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 

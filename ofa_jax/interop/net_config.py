@@ -1,17 +1,15 @@
 """The reference's `net.config` of a specialised net, to the arch it is."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ofa_jax.errors import InputError
+from ofa_jax.families import MobileNetSpace, ResNetSpace
 from ofa_jax.files import naming, read_json, shown
 from ofa_jax.plain import build
 from ofa_jax.space import Arch, Number, SearchSpace
-from ofa_jax.spaces import MobileNetSpace, ResNetSpace
-
-# The families of the reference, and the layers that carry their fixed widths.
-FAMILIES = ("MobileNetV3", "ProxylessNASNets", "ResNets")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +67,7 @@ class ResNetConfig:
 
     def __post_init__(self) -> None:
         if len(self.input_stem) not in (2, 3):
-            raise ValueError(f"input_stem has {len(self.input_stem)} layers: expected 2 or 3")
+            raise InputError(f"input_stem has {len(self.input_stem)} layers: expected 2 or 3")
 
 
 def read_net_config(path: Path, space: SearchSpace) -> Arch:
@@ -90,28 +88,19 @@ def arch_from_net_config(config: Mapping[str, Any], space: SearchSpace) -> Arch:
       ValueError: an unknown family, or a net outside the space: the block and its value are named.
     """
     if not isinstance(config, Mapping) or "name" not in config:
-        raise ValueError("net.config: expected an object with 'name', 'blocks', ...")
+        raise InputError("net.config: expected an object with 'name', 'blocks', ...")
     family = config["name"]
     if family not in FAMILIES:
-        raise ValueError(
+        raise InputError(
             f"net.config name={shown(family)} is an unknown family: expected {', '.join(FAMILIES)}"
         )
-    if family != _family(space):
-        raise ValueError(f"net.config is of {family}: {space.name} is of {_family(space)}")
-    if isinstance(space, ResNetSpace):
-        resnet: ResNetConfig = build(ResNetConfig, config, "net.config", strict=False)
-        _check_bn(resnet.bn, space)
-        return space.arch_from_dict(_resnet_values(resnet, space))
-    assert isinstance(space, MobileNetSpace)
-    mobilenet: MobileNetConfig = build(MobileNetConfig, config, "net.config", strict=False)
-    _check_bn(mobilenet.bn, space)
-    return space.arch_from_dict(_mobilenet_values(mobilenet, space))
-
-
-def _family(space: SearchSpace) -> str:
-    if isinstance(space, ResNetSpace):
-        return "ResNets"
-    return "MobileNetV3" if getattr(space, "features", 0) else "ProxylessNASNets"
+    if family != space.reference:
+        own = space.reference or "a family that once-for-all does not have"
+        raise InputError(f"net.config is of {family}: {space.name} is of {own}")
+    kind, values = FAMILIES[family]
+    read = build(kind, config, "net.config", strict=False)
+    _check_bn(read.bn, space)
+    return space.arch_from_dict(values(read, space))
 
 
 def _check_bn(bn: Normalization | None, space: SearchSpace) -> None:
@@ -124,7 +113,7 @@ def _mobilenet_values(config: MobileNetConfig, space: MobileNetSpace) -> dict[st
     _expect("first_conv.out_channels", config.first_conv.out_channels, (space.stem,), space)
     _check_head(config, space)
     if not layers or layers[0] is None:
-        raise ValueError("net.config blocks[0]: expected the fixed block after the stem")
+        raise InputError("net.config blocks[0]: expected the fixed block after the stem")
     _expect("blocks[0].out_channels", layers[0].out_channels, (space.first,), space)
 
     widths = [(stage.width,) for stage in space.stages]
@@ -154,7 +143,7 @@ def _check_head(config: MobileNetConfig, space: MobileNetSpace) -> None:
     if not space.features:
         return
     if config.final_expand_layer is None:
-        raise ValueError("net.config.final_expand_layer is missing")
+        raise InputError("net.config.final_expand_layer is missing")
     head = config.final_expand_layer.out_channels
     _expect("final_expand_layer.out_channels", head, (space.head,), space)
 
@@ -191,6 +180,13 @@ def _resnet_values(config: ResNetConfig, space: ResNetSpace) -> dict[str, list[A
     return {"e": expands, "d": [residual, *depths], "w": width}
 
 
+# How each family of the reference is read, by the name it gives itself.
+FAMILIES: dict[str, tuple[type, Callable[[Any, Any], dict[str, list[Any]]]]] = {
+    "MobileNetV3": (MobileNetConfig, _mobilenet_values),
+    "ProxylessNASNets": (MobileNetConfig, _mobilenet_values),
+    "ResNets": (ResNetConfig, _resnet_values),
+}
+
 Place = tuple[int, int]  # stage, and position in it
 
 
@@ -205,7 +201,7 @@ def _place(
     stage, position, width = -1, 0, None
     for index, layer in enumerate(layers, first):
         if layer is None:
-            raise ValueError(f"net.config blocks[{index}] has no convolution: not of {space.name}")
+            raise InputError(f"net.config blocks[{index}] has no convolution: not of {space.name}")
         out, stride = layer.out_channels, layer.stride
         more = stage >= 0 and position + 1 < space.stage_depths[stage][-1]
         if more and stride == 1 and out == width == layer.in_channels:
@@ -217,7 +213,7 @@ def _place(
         ):
             stage, position, width = stage + 1, 0, out
         else:
-            raise ValueError(
+            raise InputError(
                 f"net.config blocks[{index}], out_channels={out}, stride={stride}: {space.name}"
                 f" has no such block after stage {stage + 1}, block {position + 1}"
             )
@@ -236,4 +232,4 @@ def _depths(found: Mapping[Place, Any], space: SearchSpace) -> list[int]:
 
 def _expect(what: str, value: Any, allowed: Sequence[Any], space: SearchSpace) -> None:
     if value not in allowed:
-        raise ValueError(f"net.config {what}={shown(value)}: {space.name} allows {tuple(allowed)}")
+        raise InputError(f"net.config {what}={shown(value)}: {space.name} allows {tuple(allowed)}")

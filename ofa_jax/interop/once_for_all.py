@@ -5,7 +5,8 @@ directions read that list.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,14 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from ofa_jax.elastic import matrix_name
+from ofa_jax.errors import InputError
 from ofa_jax.files import short
-from ofa_jax.models import MobileNetV3, Network, ResNet, build_subnet, build_supernet
+from ofa_jax.network import Network, build_subnet, build_supernet
 from ofa_jax.space import Arch, SearchSpace
-from ofa_jax.spaces import InvertedResidual
+from ofa_jax.topology import Conv, Dense, Layer, SqueezeExcite
 
 Tree = Any
 # Of the images that the reference trains on. Source: its `ImagenetDataProvider`.
 NORMALIZATION = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+WEIGHTED = Conv | SqueezeExcite | Dense
 
 
 class Entry(NamedTuple):
@@ -104,7 +107,7 @@ def to_once_for_all(
         try:
             array = np.asarray(_at(variables, entry.path))
         except KeyError as error:
-            raise ValueError(f"variables lack {'/'.join(entry.path)}, {entry.name}") from error
+            raise InputError(f"variables lack {'/'.join(entry.path)}, {entry.name}") from error
         state_dict[entry.name] = np.ascontiguousarray(LAYOUTS[entry.layout][1](array))
         if entry.name.endswith("running_var"):  # a counter that nothing reads, but strict loading
             counter = entry.name.replace("running_var", "num_batches_tracked")
@@ -114,73 +117,52 @@ def to_once_for_all(
 
 def _entries(net: Network, elastic: bool) -> Iterator[Entry]:
     """Every tensor of the reference's counterpart of `net`, a supernet where `elastic`."""
-    if isinstance(net, ResNet):
-        yield from _resnet_entries(net, elastic)
-    else:
-        yield from _mobilenet_entries(net, elastic)
+    layers = [layer for layer in net.layers if isinstance(layer.operation, WEIGHTED)]
+    if not all(layer.reference for layer in layers):
+        raise InputError(f"{net.space.name} is of a family that once-for-all does not have")
+    for layer, name in zip(layers, _numbered(layers), strict=True):
+        # The reference's elastic layers wrap the plain ones, so their names come twice.
+        wrapped = elastic and any(size.genes for size in layer.sizes)
+        match layer.operation:
+            case Conv():
+                yield from _conv_bn(name, layer.operation, wrapped)
+            case SqueezeExcite(path):
+                for part in ("reduce", "expand"):
+                    unit = ("params", *path.split("/"), part)
+                    yield Entry(f"{name}.{part}.weight", (*unit, "kernel"), "pointwise")
+                    yield Entry(f"{name}.{part}.bias", (*unit, "bias"), "same")
+            case Dense(path, bias=True):
+                unit, name = ("params", *path.split("/")), f"{name}.linear" if wrapped else name
+                yield Entry(f"{name}.weight", (*unit, "kernel"), "linear")
+                yield Entry(f"{name}.bias", (*unit, "bias"), "same")
+            case Dense(path):  # there a convolution of one pixel
+                yield Entry(f"{name}.weight", ("params", *path.split("/"), "kernel"), "pointwise")
 
 
-def _mobilenet_entries(net: MobileNetV3, elastic: bool) -> Iterator[Entry]:
-    space = net.space
-    yield from _conv_bn("first_conv", ("first_conv",), "conv")
-    yield from _inverted_residual("blocks.0.conv", space.first_block, elastic=False)
-    for index, block in enumerate(net.blocks, 1):
-        yield from _inverted_residual(f"blocks.{index}.conv", block, elastic)
-    # ProxylessNAS has no layer after the pooling, and calls the one before it by that name.
-    head = "final_expand_layer" if space.features else "feature_mix_layer"
-    yield from _conv_bn(head, ("final_expand_layer",), "pointwise")
-    if space.features:
-        path = ("params", "feature_mix_layer", "kernel")
-        yield Entry("feature_mix_layer.conv.weight", path, "pointwise")
-    yield from _classifier("classifier.linear")
+def _numbered(layers: Sequence[Layer]) -> Iterator[str]:
+    """The modules' names; where some are left out, those after them have smaller numbers."""
+    seen: dict[str, dict[str, int]] = {}
+    for layer in layers:
+        found = re.fullmatch(r"(\w+\.)(\d+)(.*)", layer.reference)
+        if found is None:
+            yield layer.reference
+        else:
+            numbers = seen.setdefault(found[1], {})
+            yield f"{found[1]}{numbers.setdefault(found[2], len(numbers))}{found[3]}"
 
 
-def _inverted_residual(name: str, block: InvertedResidual, elastic: bool) -> Iterator[Entry]:
-    parts = {"depth_conv": "conv", "point_linear": "pointwise"}
-    if block.inverted:
-        parts = {"inverted_bottleneck": "pointwise", **parts}
-    for part, layout in parts.items():
-        yield from _conv_bn(f"{name}.{part}", (block.name, part), layout, elastic)
-    for smaller, larger in itertools.pairwise(block.kernels):
-        matrix = matrix_name(larger, smaller)
-        path = ("params", block.name, "depth_conv", "conv", matrix)
-        yield Entry(f"{name}.depth_conv.conv.{matrix}", path, "same")
-    for part in ("reduce", "expand") if block.squeezes else ():
-        prefix, unit = f"{name}.depth_conv.se.fc.{part}", ("params", block.name, "se", part)
-        yield Entry(f"{prefix}.weight", (*unit, "kernel"), "pointwise")
-        yield Entry(f"{prefix}.bias", (*unit, "bias"), "same")
-
-
-def _resnet_entries(net: ResNet, elastic: bool) -> Iterator[Entry]:
-    stem = {"conv1": "input_stem.0", "conv2": "input_stem.1.conv", "conv3": "input_stem.2"}
-    if not net.stem.residual:
-        stem = {"conv1": "input_stem.0", "conv3": "input_stem.1"}
-    for layer, name in stem.items():
-        yield from _conv_bn(name, ("stem", layer), "conv", elastic)
-    for index, block in enumerate(net.blocks):
-        layouts = {"conv1": "pointwise", "conv2": "conv", "conv3": "pointwise"}
-        if block.projected:
-            layouts["downsample"] = "pointwise"
-        for layer, layout in layouts.items():
-            yield from _conv_bn(f"blocks.{index}.{layer}", (block.name, layer), layout, elastic)
-    yield from _classifier("classifier.linear.linear" if elastic else "classifier.linear")
-
-
-def _classifier(name: str) -> Iterator[Entry]:
-    yield Entry(f"{name}.weight", ("params", "classifier", "kernel"), "linear")
-    yield Entry(f"{name}.bias", ("params", "classifier", "bias"), "same")
-
-
-def _conv_bn(
-    name: str, path: tuple[str, ...], layout: str, elastic: bool = False
-) -> Iterator[Entry]:
-    # The reference's elastic layers wrap the plain ones, so their names come twice.
-    conv, bn = ("conv.conv", "bn.bn") if elastic else ("conv", "bn")
+def _conv_bn(name: str, layer: Conv, wrapped: bool) -> Iterator[Entry]:
+    conv, bn = ("conv.conv", "bn.bn") if wrapped else ("conv", "bn")
+    path = tuple(layer.path.split("/"))
+    layout = "conv" if layer.depthwise or layer.kernel.most > 1 else "pointwise"
     yield Entry(f"{name}.{conv}.weight", ("params", *path, "conv", "kernel"), layout)
     yield Entry(f"{name}.{bn}.weight", ("params", *path, "bn", "scale"), "same")
     yield Entry(f"{name}.{bn}.bias", ("params", *path, "bn", "bias"), "same")
     yield Entry(f"{name}.{bn}.running_mean", ("batch_stats", *path, "bn", "mean"), "same")
     yield Entry(f"{name}.{bn}.running_var", ("batch_stats", *path, "bn", "var"), "same")
+    for smaller, larger in itertools.pairwise(layer.kernel.choices):
+        matrix = matrix_name(larger, smaller)
+        yield Entry(f"{name}.conv.{matrix}", ("params", *path, "conv", matrix), "same")
 
 
 def _short(name: str) -> str:
@@ -204,9 +186,9 @@ def _numpy(value: Any, name: str) -> np.ndarray:
         with np.errstate(over="ignore"):
             array = array.astype(np.float32)
     except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
-        raise ValueError(f"{name} holds no real numbers: {short(error)}") from error
+        raise InputError(f"{name} holds no real numbers: {short(error)}") from error
     if not np.isfinite(array).all():
-        raise ValueError(f"{name} holds what is no finite number")
+        raise InputError(f"{name} holds what is no finite number")
     return array
 
 
@@ -226,4 +208,4 @@ def _check_names(what: str, names: list[str], owner: str) -> None:
     if names:
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         told = ", ".join(short(name) for name in names[:5])
-        raise ValueError(f"{len(names)} {what} tensors for {owner}: {told}{more}")
+        raise InputError(f"{len(names)} {what} tensors for {owner}: {told}{more}")

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ofa_jax.families import get_space
 from ofa_jax.space import Arch, SearchSpace
-from ofa_jax.spaces import get_space
 
 
 def installed() -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ofa_jax.errors import InputError
 from ofa_jax.extras import check_installed
 from ofa_jax.files import check_regular, naming, short
 from ofa_jax.interop.once_for_all import from_once_for_all
@@ -52,7 +53,7 @@ def read_state_dict(path: Path) -> dict[str, Any]:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip, EOF and torch's own errors: all mean the same here
         reason = short(str(error).strip().split("\n")[0].split(". ")[0] or repr(error), 120)
-        raise ValueError(
+        raise InputError(
             f"{path} is not a plain tensor file, refused: {reason};"
             " torch.save(net.state_dict(), …) writes one"
         ) from error
@@ -60,7 +61,7 @@ def read_state_dict(path: Path) -> dict[str, Any]:
     if not isinstance(found, Mapping) or not all(
         isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in found.items()
     ):
-        raise ValueError(f"{path} holds no state dict: expected tensors by name")
+        raise InputError(f"{path} holds no state dict: expected tensors by name")
     return {_bare(name): value for name, value in found.items()}
 
 
@@ -72,7 +73,7 @@ def number_of_classes(state_dict: Mapping[str, Any], path: Path) -> int:
     """
     biases = [v for k, v in state_dict.items() if k.startswith("classifier") and k.endswith("bias")]
     if len(biases) != 1 or biases[0].ndim != 1:
-        raise ValueError(f"{path} has no classifier bias: not a network of once-for-all")
+        raise InputError(f"{path} has no classifier bias: not a network of once-for-all")
     return int(biases[0].shape[0])
 
 

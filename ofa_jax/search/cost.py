@@ -1,5 +1,7 @@
 """What a subnet costs: multiply-accumulates and parameters, exactly as the reference counts."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -7,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ofa_jax.space import Arch, SearchSpace
-from ofa_jax.spaces import InvertedResidual, MobileNetSpace, ResNetSpace
+from ofa_jax.topology import Conv, Dense, Layer, Size, SqueezeExcite
 
-UNIT = 8  # every layer of a ResNet has a multiple of 8 channels, so its MACs are one too
+Numbers = Callable[[Size], Any]
+HALF = 16  # bits: counts beyond 32 are kept as two halves
+INT32 = 2**31 - 1
 
 
 def macs(space: SearchSpace, arch: Arch, resolution: Any) -> Any:
@@ -27,16 +31,14 @@ def macs(space: SearchSpace, arch: Arch, resolution: Any) -> Any:
 
     Returns:
       One number an arch: int64 outside a transformation. Inside `jit` or `vmap`, where JAX has 32
-      bits, int32 (exact to 2.1e9) for inverted residuals, and float32 (exact, then rounded once)
-      for bottlenecks, which go beyond; int64 with `jax_enable_x64`. Source:
-      `utils/flops_counter.py` of the reference.
+      bits, int32, and float32 (exact, then rounded once) where the space's largest net goes beyond;
+      int64 with `jax_enable_x64`. Source: `utils/flops_counter.py` of the reference.
     """
     xp, arch = integers(arch, resolution)
-    if isinstance(space, ResNetSpace):
-        units = _resnet_macs(xp, space, arch, resolution)
-        return units * UNIT if units.dtype == np.int64 else units.astype(jnp.float32) * UNIT
-    assert isinstance(space, MobileNetSpace)
-    return _mobilenet_macs(xp, space, arch, resolution)
+    if arch.depth.dtype == np.int32 and _most(space, resolution) > INT32:
+        return _in_halves(space, arch, resolution)
+    of = numbers(arch, xp)
+    return sum(of(layer.kept) * layer_macs(layer, of, resolution) for layer in space.layers)
 
 
 def params(space: SearchSpace, arch: Arch) -> Any:
@@ -48,10 +50,8 @@ def params(space: SearchSpace, arch: Arch) -> Any:
       99090
     """
     xp, arch = integers(arch)
-    if isinstance(space, ResNetSpace):
-        return _resnet_params(xp, space, arch)
-    assert isinstance(space, MobileNetSpace)
-    return _mobilenet_params(xp, space, arch)
+    of = numbers(arch, xp)
+    return sum(of(layer.kept) * layer_params(layer, of) for layer in space.layers)
 
 
 def integers(arch: Arch, *values: Any) -> tuple[Any, Arch]:
@@ -62,103 +62,57 @@ def integers(arch: Arch, *values: Any) -> tuple[Any, Arch]:
     return xp, jax.tree.map(lambda leaf: xp.asarray(leaf, int), arch)
 
 
-def out_size(size: Any, stride: int) -> Any:
-    """Side length after a convolution with padding k // 2."""
-    return (size - 1) // stride + 1
+def numbers(arch: Arch, xp: Any) -> Numbers:
+    """The numbers of an arch's sizes, each looked up once."""
+    return functools.cache(lambda size: size.of(arch, xp))
 
 
-# -- inverted residuals ----------------------------------------------------------------------------
+def layer_macs(layer: Layer, of: Numbers, resolution: Any) -> Any:
+    """Multiply-accumulates of a layer that is kept."""
+    before, after = of(layer.source.channels), of(layer.output.channels)
+    match layer.operation:
+        case Conv(kernel=kernel, depthwise=depthwise):
+            window = of(kernel) ** 2 * (1 if depthwise else before)
+            return layer.output.side(resolution) ** 2 * window * after
+        case SqueezeExcite(squeeze=squeeze):
+            return 2 * before * of(squeeze)
+        case Dense():
+            return before * after
+    return 0
 
 
-def _mobilenet_macs(xp: Any, space: MobileNetSpace, arch: Arch, resolution: Any) -> Any:
-    size = out_size(resolution, space.stem_stride)
-    first = space.first_block
-    total = size**2 * (27 * space.stem + 9 * first.mids[0] + first.mids[0] * first.width)
-    active = space.active(arch.depth)
-    for i, block in enumerate(space.blocks):
-        kernel, mid, squeeze = block_dims(xp, arch, i, block)
-        out = out_size(size, block.stride)
-        expand = size**2 * block.in_width * mid
-        rest = out**2 * mid * (kernel**2 + block.width)
-        total = total + active[..., i] * (expand + rest + 2 * mid * squeeze)
-        size = out
-    width = space.stages[-1].width
-    total = total + size**2 * width * space.head + space.head * space.features
-    return total + (space.features or space.head) * space.num_classes
+def layer_params(layer: Layer, of: Numbers) -> Any:
+    """Weights of a layer that is kept, batch norms and biases included."""
+    before, after = of(layer.source.channels), of(layer.output.channels)
+    match layer.operation:
+        case Conv(kernel=kernel, depthwise=depthwise):
+            return (of(kernel) ** 2 * (1 if depthwise else before) + 2) * after
+        case SqueezeExcite(squeeze=squeeze):
+            units = of(squeeze)
+            return 2 * before * units + units + before
+        case Dense(bias=bias):
+            return (before + bias) * after
+    return 0
 
 
-def _mobilenet_params(xp: Any, space: MobileNetSpace, arch: Arch) -> Any:
-    first = space.first_block
-    total = 27 * space.stem + 2 * space.stem  # the convolution, then its batch norm
-    total += 9 * first.mids[0] + 2 * first.mids[0] + (first.mids[0] + 2) * first.width
-    active = space.active(arch.depth)
-    for i, block in enumerate(space.blocks):
-        kernel, mid, squeeze = block_dims(xp, arch, i, block)
-        convs = mid * (block.in_width + kernel**2 + block.width)
-        norms = 2 * (mid + mid + block.width)
-        attention = 2 * mid * squeeze + (squeeze + mid) * (squeeze > 0)
-        total = total + active[..., i] * (convs + norms + attention)
-    width = space.stages[-1].width
-    total = total + (width + 2) * space.head + space.head * space.features
-    return total + ((space.features or space.head) + 1) * space.num_classes
+def _most(space: SearchSpace, resolution: Any) -> int:
+    """MACs of the largest net, at the resolution if it is known, and at least the space's own."""
+    known = 0 if isinstance(resolution, jax.core.Tracer) else int(resolution)
+    return _largest_macs(space, max(known, space.resolutions[-1]))
 
 
-def block_dims(xp: Any, arch: Arch, i: int, block: InvertedResidual) -> Any:
-    """(kernel, mid, squeeze) of a block as integers with the arch's batch axes."""
-    kernel, expand = arch.kernel[..., i], arch.expand[..., i]
-    squeezes = block.squeezes or (0,) * len(block.mids)
-    return (
-        xp.asarray(block.kernels, kernel.dtype)[kernel],
-        xp.asarray(block.mids, kernel.dtype)[expand],
-        xp.asarray(squeezes, kernel.dtype)[expand],
-    )
+@functools.cache
+def _largest_macs(space: SearchSpace, resolution: int) -> int:
+    with jax.ensure_compile_time_eval():
+        return int(macs(space, space.largest(), resolution))
 
 
-# -- bottlenecks -----------------------------------------------------------------------------------
-
-
-def _resnet_macs(xp: Any, space: ResNetSpace, arch: Arch, resolution: Any) -> Any:
-    """In units of 8."""
-    size = out_size(resolution, 2)
-    mid, width, residual = stem_dims(xp, space, arch)
-    total = size**2 * (mid // UNIT) * (27 + 9 * mid * residual + 9 * width)
-    size = out_size(size, 2)  # max pooling
-    active = space.active(arch.depth)
-    for i, block in enumerate(space.blocks):
-        in_width, mid, width = bottleneck_dims(xp, space, arch, i)
-        out = out_size(size, block.stride)
-        units = mid // UNIT * (size**2 * in_width + out**2 * (9 * mid + width))
-        if block.projected:
-            units = units + in_width // UNIT * out**2 * width
-        total = total + active[..., i] * units
-        size = out
-    return total + width // UNIT * space.num_classes
-
-
-def _resnet_params(xp: Any, space: ResNetSpace, arch: Arch) -> Any:
-    mid, width, residual = stem_dims(xp, space, arch)
-    total = 29 * mid + (9 * mid + 2) * mid * residual + (9 * mid + 2) * width
-    active = space.active(arch.depth)
-    for i, block in enumerate(space.blocks):
-        in_width, mid, width = bottleneck_dims(xp, space, arch, i)
-        convs = mid * (in_width + 9 * mid + width)
-        shortcut = (in_width + 2) * width if block.projected else 0
-        total = total + active[..., i] * (convs + 2 * (mid + mid + width) + shortcut)
-    return total + (width + 1) * space.num_classes
-
-
-def stem_dims(xp: Any, space: ResNetSpace, arch: Arch) -> Any:
-    """(mid, width, residual) of the stem as integers; the residual is 0 or 1."""
-    assert arch.width is not None
-    mids, widths = (xp.asarray(w) for w in (space.stem_block.mids, space.stem_block.widths))
-    residual = arch.depth[..., 0] == len(space.depths) - 1
-    return mids[arch.width[..., 0]], widths[arch.width[..., 1]], residual.astype(mids.dtype)
-
-
-def bottleneck_dims(xp: Any, space: ResNetSpace, arch: Arch, i: int) -> Any:
-    """(in_width, mid, width) of a block as integers with the arch's batch axes."""
-    assert arch.width is not None
-    block = space.blocks[i]
-    width, expand = arch.width[..., block.stage + 2], arch.expand[..., i]
-    in_widths, mids, widths = (xp.asarray(w) for w in (block.in_widths, block.mids, block.widths))
-    return in_widths[arch.width[..., space.in_gene(block)]], mids[width, expand], widths[width]
+def _in_halves(space: SearchSpace, arch: Arch, resolution: Any) -> jax.Array:
+    """Float32 MACs, summed exactly: each layer's are below 2^31, all layers' are not."""
+    of = numbers(arch, jnp)
+    high = low = jnp.int32(0)
+    for layer in space.layers:
+        count = of(layer.kept) * layer_macs(layer, of, resolution)
+        high, low = high + (count >> HALF), low + (count & ((1 << HALF) - 1))
+    high, low = high + (low >> HALF), low & ((1 << HALF) - 1)
+    return high.astype(jnp.float32) * (1 << HALF) + low.astype(jnp.float32)

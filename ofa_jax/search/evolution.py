@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ofa_jax.errors import InputError
 from ofa_jax.search.functions import (
     Function,
     check_functions,
@@ -112,7 +113,7 @@ def evolve(
     asked = limits.astype(np.float32)  # what costs are compared in; the results, exactly
     state = _evolve(genome, score, costs, settings, keys, asked, start)
     if bool(state.broken.any()):
-        raise ValueError(f"{name_of(score)} gave NaN for a subnet of {space.name}")
+        raise InputError(f"{name_of(score)} gave NaN for a subnet of {space.name}")
     genes = np.asarray(state.genes)
     return [
         _best(genome, score, costs, limits[i], [*genes[i], start[i]]) for i in range(len(limits))
@@ -134,7 +135,7 @@ def check_settings(settings: Settings, least: int) -> None:
     for field, minimum in (("population", least), ("generations", 1)):
         value = getattr(settings, field)
         if value < minimum:
-            raise ValueError(f"{field}={value}: expected at least {minimum}")
+            raise InputError(f"{field}={value}: expected at least {minimum}")
 
 
 def _limits(constraints: Sequence[Any], count: int) -> np.ndarray:
@@ -143,9 +144,9 @@ def _limits(constraints: Sequence[Any], count: int) -> np.ndarray:
     if count == 1 and limits.ndim == 1:
         limits = limits[:, None]
     if limits.ndim != 2 or limits.shape[1] != count or not limits.size:
-        raise ValueError(f"constraints={constraints}: expected one or more, of {count} costs each")
+        raise InputError(f"constraints={constraints}: expected one or more, of {count} costs each")
     if np.isnan(limits).any():
-        raise ValueError(f"constraints={constraints}: expected numbers")
+        raise InputError(f"constraints={constraints}: expected numbers")
     return limits
 
 
@@ -271,6 +272,6 @@ def _best(
     arch, resolution = genome.decode(jnp.asarray(genes))
     value = float(score(arch, int(resolution)))
     if math.isnan(value):
-        raise ValueError(f"{name_of(score)} gave NaN for a subnet of {genome.space.name}")
+        raise InputError(f"{name_of(score)} gave NaN for a subnet of {genome.space.name}")
     given = float(spent[0]) if len(costs) == 1 else tuple(spent.tolist())
     return Found(arch, int(resolution), value, given)

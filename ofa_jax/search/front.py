@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ofa_jax.errors import InputError
 from ofa_jax.search.evolution import TRIES, Found, Settings, check_settings, first_that
 from ofa_jax.search.functions import (
     Function,
@@ -84,7 +85,7 @@ def find_front(
     born = _climb(genome, score, cost, settings, key, limits, start)
     genes, scores, costs = (np.asarray(leaf).reshape(-1, *leaf.shape[2:]) for leaf in born)
     if np.isnan(scores).any() or np.isnan(costs).any():
-        raise ValueError(
+        raise InputError(
             f"{name_of(score)} or {name_of(cost)} gave NaN for a subnet of {space.name}"
         )
     candidates = [_found(genome, score, cost, g) for g in genes[_leading(scores, costs)]]
@@ -137,7 +138,7 @@ def best_within(front: Sequence[Found], limit: float) -> Found:
     """
     within = [f for f in front if f.cost <= limit]
     if not within:
-        raise ValueError(f"constraint {limit} cannot be met: the least is {front[0].cost}")
+        raise InputError(f"constraint {limit} cannot be met: the least is {front[0].cost}")
     return within[-1]
 
 

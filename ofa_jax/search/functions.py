@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ofa_jax.errors import InputError
 from ofa_jax.search.genes import Genome
 from ofa_jax.space import Arch
 
@@ -24,7 +25,7 @@ def check_functions(genome: Genome, functions: dict[str, Function]) -> None:
             for arch in (genome.space.smallest(), genome.space.largest()):
                 value = np.asarray(function(arch, resolution))
                 if value.ndim or not np.isfinite(value):
-                    raise ValueError(f"{name} {name_of(function)} gives {value} at {resolution} px:"
+                    raise InputError(f"{name} {name_of(function)} gives {value} at {resolution} px:"
                                      " expected one finite number")  # fmt: skip
 
 
@@ -50,7 +51,7 @@ def feasible(genome: Genome, costs: tuple[Function, ...], limits: np.ndarray) ->
             asked, least = (
                 float(v[0]) if len(costs) == 1 else tuple(v.tolist()) for v in (limit, spent)
             )
-            raise ValueError(
+            raise InputError(
                 f"constraint {asked} cannot be met: the least is {least}, of"
                 f" {genome.space.arch_to_dict(arch)} at {int(resolution)} px"
             )

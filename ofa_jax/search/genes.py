@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ofa_jax.errors import InputError
 from ofa_jax.space import Arch, SearchSpace
 
 HALF = 1 << 16  # a random word: which way it falls in the upper half, a choice in the lower one
@@ -27,7 +28,7 @@ class Genome:
     def __post_init__(self) -> None:
         values = self.resolutions
         if not values or list(values) != sorted(set(values)) or values[0] < 1:
-            raise ValueError(f"resolutions={values}: expected ascending pixels")
+            raise InputError(f"resolutions={values}: expected ascending pixels")
 
     @functools.cached_property
     def options(self) -> tuple[tuple[int, ...], ...]:

@@ -6,8 +6,9 @@ have the same keys: what a part does, `expanded_conv-input:28x28x40-output:14x14
 
 import dataclasses
 import functools
+import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,10 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 import yaml
 
+from ofa_jax.errors import InputError
 from ofa_jax.files import naming, read_object, read_text, short, shown
 from ofa_jax.plain import build
 from ofa_jax.space import PIXELS, Arch, SearchSpace
-from ofa_jax.spaces import Bottleneck, InvertedResidual, MobileNetSpace, ResNetSpace, Stem
+from ofa_jax.topology import Add, Conv, Gene, Layer, Layers, Size, Value, narrow
+from ofa_jax.topology import Part as PartOfNet
 
 UNIT = "ms"
 
@@ -27,12 +30,11 @@ UNIT = "ms"
 class Piece(NamedTuple):
     """One entry of a table: its key, and what it is the time of.
 
-    `layer` is a block or stem with one choice of each dimension left, or the name of a layer
-    outside the blocks; its input is `size` x `size` x `channels`.
+    `layers` have one choice of each dimension left; their input is `size` x `size` x `channels`.
     """
 
     key: str
-    layer: Any
+    layers: Layers
     size: int
     channels: int
 
@@ -44,7 +46,7 @@ class Part(NamedTuple):
     `block` the part's index in `space.blocks` if it is one that can be skipped.
     """
 
-    genes: tuple[tuple[str, int], ...]
+    genes: tuple[Gene, ...]
     pieces: np.ndarray
     block: int | None = None
 
@@ -91,7 +93,7 @@ class LatencyTable:
     def check(self, resolution: int) -> None:
         """Raises `ValueError` unless the table has the resolution."""
         if resolution not in self.milliseconds:
-            raise ValueError(
+            raise InputError(
                 f"{self.source} has no resolution {resolution}: it has {sorted(self.milliseconds)}"
             )
 
@@ -106,8 +108,8 @@ class _Flat(NamedTuple):
     resolutions: tuple[int, ...]
     values: np.ndarray  # [resolutions, keys] milliseconds
     offsets: np.ndarray  # [parts]
-    strides: np.ndarray  # [parts, 4]
-    genes: np.ndarray  # [parts, 4], of the arch's fields one after the other, and a zero
+    strides: np.ndarray  # [parts, genes]
+    genes: np.ndarray  # [parts, genes], of the arch's fields one after the other, and a zero
     blocks: np.ndarray  # [parts], of the space's blocks, and one that is always there
 
 
@@ -130,15 +132,16 @@ def _flatten(
             row += [_look_up(table, piece.key, resolution, source) for piece in part.pieces.flat]
         rows.append(row)
     count = len(offsets) // len(rows)  # every resolution has the same parts
-    padded = [[*s, *[0] * (4 - len(s))] for s in strides[:count]]
-    pointed = [[*g, *[total] * (4 - len(g))] for g in genes[:count]]
+    most = max(map(len, genes))
+    padded = [[*s, *[0] * (most - len(s))] for s in strides[:count]]
+    pointed = [[*g, *[total] * (most - len(g))] for g in genes[:count]]
     places = (offsets[:count], padded, pointed, blocks[:count])
     return _Flat(tuple(milliseconds), np.asarray(rows), *(np.asarray(p, np.int32) for p in places))
 
 
 def _look_up(table: Mapping[str, float], key: str, resolution: int, source: str) -> float:
     if key not in table:
-        raise ValueError(f"{source} has no key {key!r} at resolution {resolution}")
+        raise InputError(f"{source} has no key {key!r} at resolution {resolution}")
     return table[key]
 
 
@@ -147,103 +150,49 @@ def _look_up(table: Mapping[str, float], key: str, resolution: int, source: str)
 
 def parts(space: SearchSpace, resolution: int) -> Iterator[Part]:
     """What a net of the space consists of at one resolution."""
-    if isinstance(space, ResNetSpace):
-        return _resnet_parts(space, resolution)
-    assert isinstance(space, MobileNetSpace)
-    return _mobilenet_parts(space, resolution)
+    for part, layers in itertools.groupby(space.layers, lambda layer: layer.part):
+        yield _part(part, tuple(layers), resolution)
 
 
-def _out(size: int, stride: int) -> int:
-    return (size - 1) // stride + 1
+def _part(part: PartOfNet, layers: Layers, resolution: int) -> Part:
+    sizes = [size for layer in layers for size in _chosen(layer)]
+    counts: dict[Gene, int] = {}
+    for size in sizes:
+        counts |= zip(size.genes, np.shape(size.values), strict=True)
+    pieces = np.empty(tuple(counts.values()), object)
+    for indices in np.ndindex(*pieces.shape):
+        pieces[indices] = _piece(part, layers, dict(zip(counts, indices, strict=True)), resolution)
+    return Part(tuple(counts), pieces, part.block)
 
 
-def _shape(size: int, channels: int) -> str:
-    return f"{size}x{size}x{channels}"
+def _chosen(layer: Layer) -> tuple[Size, ...]:
+    """What tells the layer's variants apart; whether a block is skipped is the arch's matter."""
+    return layer.sizes if layer.part.block is not None else (*layer.sizes, layer.kept)
 
 
-def _pieces(shape: tuple[int, ...], of: Callable[..., Piece]) -> np.ndarray:
-    """An object array of `of(*indices)`."""
-    array = np.empty(shape, object)
-    for indices in np.ndindex(*shape):
-        array[indices] = of(*indices)
-    return array
+def _piece(part: PartOfNet, layers: Layers, choices: Mapping[Gene, int], resolution: int) -> Piece:
+    def choose(size: Size) -> int:
+        values: Any = size.values
+        for gene in size.genes:
+            values = values[choices[gene]] if gene in choices else values[-1]
+        return int(values)
 
-
-def _fixed(kind: str, layer: str, size: int, channels: int, out: str) -> Part:
-    piece = Piece(f"{kind}-input:{_shape(size, channels)}-output:{out}", layer, size, channels)
-    return Part((), _pieces((), lambda: piece))
-
-
-def _mobilenet_parts(space: MobileNetSpace, resolution: int) -> Iterator[Part]:
-    size = _out(resolution, space.stem_stride)
-    yield _fixed("Conv", "stem", resolution, 3, _shape(size, space.stem))
-    first = _residual(space.first_block, size)
-    yield Part((), _pieces((), lambda: first))
-    for i, block in enumerate(space.blocks):
-        of = functools.partial(_narrow_residual, block, size)
-        shape = (len(block.kernels), len(block.mids))
-        yield Part((("kernel", i), ("expand", i)), _pieces(shape, of), i)
-        size = _out(size, block.stride)
-    last, head, features = space.stages[-1].width, space.head, space.features
-    yield _fixed("Conv_1", "head", size, last, _shape(size, head))
-    yield _fixed("AvgPool2D", "pool", size, head, _shape(1, head))
-    if features:
-        yield _fixed("Conv_2", "features", 1, head, _shape(1, features))
-    yield _fixed("Logits", "classifier", 1, features or head, str(space.num_classes))
-
-
-def _narrow_residual(block: InvertedResidual, size: int, kernel: int, mid: int) -> Piece:
-    return _residual(block.narrow(kernel, mid), size)
-
-
-def _residual(block: InvertedResidual, size: int) -> Piece:
-    """An inverted residual with the reference's key (`latency_table.py`)."""
-    sides = (_shape(size, block.in_width), _shape(_out(size, block.stride), block.width))
-    key = (
-        f"expanded_conv-input:{sides[0]}-output:{sides[1]}-expand:{block.mids[0]}"
-        f"-kernel:{block.kernels[0]}-stride:{block.stride}-idskip:{int(block.residual)}"
-        f"-se:{int(bool(block.squeezes))}-hs:{int(block.act == 'h_swish')}"
+    narrowed = narrow(layers, choose)
+    first, last = narrowed[0], narrowed[-1]
+    convs = [layer.operation for layer in narrowed if isinstance(layer.operation, Conv)]
+    key = part.key.format(
+        input=_shape(first.source, resolution),
+        output=_shape(last.output, resolution),
+        mid=first.output.channels.values,
+        kernel=max((conv.kernel.most for conv in convs), default=1),
+        residual=int(any(isinstance(layer.operation, Add) for layer in narrowed)),
     )
-    return Piece(key, block, size, block.in_width)
+    return Piece(key, narrowed, first.source.side(resolution), first.source.channels.most)
 
 
-def _resnet_parts(space: ResNetSpace, resolution: int) -> Iterator[Part]:
-    size, widths = _out(_out(resolution, 2), 2), len(space.widths)
-    stem = functools.partial(_stem, space, resolution, size)
-    genes = (("width", 0), ("width", 1), ("depth", 0))
-    yield Part(genes, _pieces((widths, widths, len(space.depths)), stem))
-    for i, block in enumerate(space.blocks):
-        genes = (("width", space.in_gene(block)), ("width", block.stage + 2), ("expand", i))
-        of = functools.partial(_bottleneck, block, size)
-        yield Part(genes, _pieces((widths, widths, len(space.expands)), of), i)
-        size = _out(size, block.stride)
-    last = functools.partial(_resnet_head, space, size)
-    yield Part((("width", len(space.stages) + 1),), _pieces((widths,), last))
-
-
-def _stem(space: ResNetSpace, resolution: int, out: int, mid: int, width: int, depth: int) -> Piece:
-    full, residual = space.stem_block, depth == len(space.depths) - 1
-    stem = Stem((full.mids[mid],), (full.widths[width],), residual)
-    key = (f"stem-input:{_shape(resolution, 3)}-output:{_shape(out, stem.widths[0])}"
-           f"-mid:{stem.mids[0]}-residual:{int(residual)}")  # fmt: skip
-    return Piece(key, stem, resolution, 3)
-
-
-def _bottleneck(block: Bottleneck, size: int, in_width: int, width: int, expand: int) -> Piece:
-    # Where nothing is projected one gene is both: the other combinations are never looked up.
-    narrow = block.narrow(in_width if block.projected else width, width, expand)
-    key = (
-        f"bottleneck-input:{_shape(size, narrow.in_widths[0])}"
-        f"-output:{_shape(_out(size, block.stride), narrow.width)}-mid:{narrow.mids[0][0]}"
-        f"-stride:{block.stride}-projected:{int(block.projected)}"
-    )
-    return Piece(key, narrow, size, narrow.in_widths[0])
-
-
-def _resnet_head(space: ResNetSpace, size: int, width: int) -> Piece:
-    channels = space.blocks[-1].widths[width]
-    key = f"Logits-input:{_shape(size, channels)}-output:{space.num_classes}"
-    return Piece(key, "pooled classifier", size, channels)
+def _shape(value: Value, resolution: int) -> str:
+    side = value.side(resolution)
+    return f"{side}x{side}x{value.channels.values}"
 
 
 # -- files -----------------------------------------------------------------------------------------
@@ -300,16 +249,16 @@ class _File:
 
     def __post_init__(self) -> None:
         if self.unit != UNIT:
-            raise ValueError(f"unit={shown(self.unit)}: expected {UNIT!r}")
+            raise InputError(f"unit={shown(self.unit)}: expected {UNIT!r}")
         if not 1e-3 <= self.factor <= 1e3:
-            raise ValueError(f"factor={self.factor}: expected 0.001 to 1000")
+            raise InputError(f"factor={self.factor}: expected 0.001 to 1000")
         if not self.resolutions or not all(map(_is_pixels, self.resolutions)):
-            raise ValueError(f"resolutions: expected an object of tables by pixels, 1 to {PIXELS}")
+            raise InputError(f"resolutions: expected an object of tables by pixels, 1 to {PIXELS}")
 
 
 def _check_ms(field: str, value: float) -> None:
     if not 0 <= value <= MOST_MS:
-        raise ValueError(f"{field}={value}: expected 0 to {MOST_MS:.0e} ms")
+        raise InputError(f"{field}={value}: expected 0 to {MOST_MS:.0e} ms")
 
 
 def _is_pixels(text: str) -> bool:
@@ -321,7 +270,7 @@ def _read_yamls(directory: Path) -> tuple[dict[int, dict[str, float]], dict[str,
     files = {p.name.removesuffix(suffix): p for p in directory.glob(f"*{suffix}")}
     numbered = sorted((int(name), path) for name, path in files.items() if _is_pixels(name))
     if not numbered:
-        raise ValueError(f"{directory} has no table: expected <resolution>{suffix}")
+        raise InputError(f"{directory} has no table: expected <resolution>{suffix}")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     tables = {}
     for resolution, path in numbered:
@@ -329,7 +278,7 @@ def _read_yamls(directory: Path) -> tuple[dict[int, dict[str, float]], dict[str,
         try:
             data = yaml.load(text, Loader=loader)
         except Exception as error:  # also of dates and numbers that are none
-            raise ValueError(f"{path} is not YAML: {short(error)}") from error
+            raise InputError(f"{path} is not YAML: {short(error)}") from error
         with naming(path):
             entries = build(dict[str, _Theirs], data, "table", strict=False)
         tables[resolution] = {key: entry.mean for key, entry in entries.items()}
@@ -338,7 +287,7 @@ def _read_yamls(directory: Path) -> tuple[dict[int, dict[str, float]], dict[str,
 
 def _read_json(path: Path) -> tuple[dict[int, dict[str, float]], dict[str, Any]]:
     if not path.exists():
-        raise ValueError(f"no latency table at {path}")
+        raise InputError(f"no latency table at {path}")
     with naming(path):
         about = read_object(path, "unit", "resolutions")
         table = build(_File, about, strict=False)

@@ -3,16 +3,16 @@
 import functools
 from typing import Any
 
-from ofa_jax.search.cost import block_dims, bottleneck_dims, integers, out_size, stem_dims
+from ofa_jax.search.cost import integers, numbers
 from ofa_jax.space import Arch, SearchSpace
-from ofa_jax.spaces import MobileNetSpace, ResNetSpace
+from ofa_jax.topology import Add, SqueezeExcite
 
 
 def activation_bytes(space: SearchSpace, arch: Arch, resolution: Any, itemsize: int = 4) -> Any:
     """Peak bytes of activations for one image, layer by layer, weights not counted.
 
-    A layer holds its input and its output, and a block with a shortcut its own input until the
-    two are added; batch norm and activation work in place.
+    A layer holds its input and its output, and what later layers read; batch norm, activation, SE
+    and sums work in place. What has no pixels is too small to count.
 
     Args:
       space: the arch's space.
@@ -24,57 +24,26 @@ def activation_bytes(space: SearchSpace, arch: Arch, resolution: Any, itemsize: 
       One integer an arch, as `macs` does.
     """
     xp, arch = integers(arch, resolution)
-    if isinstance(space, ResNetSpace):
-        held = _resnet(xp, space, arch, resolution)
-    else:
-        assert isinstance(space, MobileNetSpace)
-        held = _mobilenet(xp, space, arch, resolution)
+    values = [space.layers[0].source, *(layer.output for layer in space.layers)]
+    of, none = numbers(arch, xp), xp.zeros_like(arch.depth[..., 0])
+
+    def size(value: int) -> Any:
+        return values[value].side(resolution) ** 2 * of(values[value].channels)
+
+    held = [
+        none + of(space.layers[number - 1].kept) * sum(map(size, together))
+        for number, together in _together(space)
+    ]
     return functools.reduce(xp.maximum, held) * itemsize
 
 
-def _mobilenet(xp: Any, space: MobileNetSpace, arch: Arch, resolution: Any) -> list[Any]:
-    size = out_size(resolution, space.stem_stride)
-    first = space.first_block
-    inside = size**2 * first.in_width
-    held = [3 * resolution**2 + inside, 2 * inside]
-    held.append(inside * (1 + first.residual) + size**2 * first.width)
-    active = space.active(arch.depth)
-    for i, block in enumerate(space.blocks):
-        _, mid, _ = block_dims(xp, arch, i, block)
-        out = out_size(size, block.stride)
-        before, after = size**2 * block.in_width, out**2 * block.width
-        kept = before * block.residual
-        layers = (
-            before + size**2 * mid,
-            kept + (size**2 + out**2) * mid,
-            kept + out**2 * mid + after,
-        )
-        held += [active[..., i] * layer for layer in layers]
-        size = out
-    held.append(size**2 * (space.stages[-1].width + space.head))
-    return [held_by + xp.zeros_like(arch.depth[..., 0]) for held_by in held]
-
-
-def _resnet(xp: Any, space: ResNetSpace, arch: Arch, resolution: Any) -> list[Any]:
-    size = out_size(resolution, 2)
-    mid, width, residual = stem_dims(xp, space, arch)
-    pooled = out_size(size, 2)
-    held = [3 * resolution**2 + size**2 * mid, residual * 2 * size**2 * mid,
-            size**2 * (mid + width), (size**2 + pooled**2) * width]  # fmt: skip
-    size = pooled
-    active = space.active(arch.depth)
-    for i, block in enumerate(space.blocks):
-        in_width, mid, width = bottleneck_dims(xp, space, arch, i)
-        out = out_size(size, block.stride)
-        before, after = size**2 * in_width, out**2 * width
-        layers = [before + size**2 * mid, before + (size**2 + out**2) * mid,
-                  before + out**2 * mid + after]  # fmt: skip
-        if block.projected:
-            halved = out**2 * in_width * (block.stride == 2)
-            layers += [
-                before + halved + after,
-                (halved if block.stride == 2 else before) + 2 * after,
-            ]
-        held += [active[..., i] * layer for layer in layers]
-        size = out
-    return held
+@functools.cache
+def _together(space: SearchSpace) -> tuple[tuple[int, tuple[int, ...]], ...]:
+    """Each layer that makes a new array of pixels, and the values that are there as it does."""
+    numbered = list(enumerate(space.layers, 1))
+    last_read = {value: number for number, layer in numbered for value in layer.inputs}
+    return tuple(
+        (number, (*tuple(v for v in range(number) if last_read.get(v, 0) >= number), number))
+        for number, layer in numbered
+        if layer.output.stride and not isinstance(layer.operation, Add | SqueezeExcite)
+    )

@@ -15,13 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import scipy
 from flax import linen as nn
 
+from ofa_jax.errors import InputError
+from ofa_jax.families import space_to_dict
 from ofa_jax.files import naming, parse_json, read_arrays, short, shown, written
 from ofa_jax.plain import build
 from ofa_jax.space import PIXELS, Arch, SearchSpace
-from ofa_jax.spaces import space_to_dict
 
 Tree = Any
 # The sizes the reference's predictors know: MobileNetV3's in steps of 16, ResNet50's these alone.
@@ -75,7 +75,7 @@ class Predictor:
         if not any(low <= resolution < high for low, high in self.bins):
             known = ", ".join(str(low) if high == low + 1 else f"{low}-{high - 1}"
                               for low, high in self.bins)  # fmt: skip
-            raise ValueError(f"the predictor does not know resolution {resolution}: it has {known}")
+            raise InputError(f"the predictor does not know resolution {resolution}: it has {known}")
 
 
 def mlp_of(params: Tree) -> MLP:
@@ -153,9 +153,9 @@ def train_predictor(
     """
     count, recipe = len(accuracies), recipe or Recipe()
     if count < 20:
-        raise ValueError(f"{count} measured subnets are too few for a predictor: expected 20")
+        raise InputError(f"{count} measured subnets are too few for a predictor: expected 20")
     if not ((accuracies >= 0) & (accuracies <= 1)).all():
-        raise ValueError("an accuracy is not in [0, 1]")
+        raise InputError("an accuracy is not in [0, 1]")
     bins = tuple((int(r), int(r) + 1) for r in np.unique(resolutions))
     inputs, _ = jax.jit(jax.vmap(functools.partial(features, space, bins)))(archs, resolutions)
     split_key, init_key, key = jax.random.split(key, 3)
@@ -183,9 +183,26 @@ def agreement(predicted: np.ndarray, measured: np.ndarray) -> dict[str, float]:
     return {
         "held_out_archs": len(measured),
         "rmse": float(np.sqrt(np.mean((predicted - measured) ** 2))),
-        "kendall_tau": 0.0 if constant else float(scipy.stats.kendalltau(predicted, measured)[0]),
-        "spearman": 0.0 if constant else float(scipy.stats.spearmanr(predicted, measured)[0]),
+        "kendall_tau": 0.0 if constant else kendall_tau(predicted, measured),
+        "spearman": 0.0 if constant else spearman(predicted, measured),
     }
+
+
+def kendall_tau(a: np.ndarray, b: np.ndarray) -> float:
+    """Kendall's tau-b of two `[n]`, neither of them constant."""
+    signs = [np.sign(np.subtract.outer(values, values)) for values in (a, b)]
+    return float((signs[0] * signs[1]).sum() / np.sqrt(np.prod([np.abs(s).sum() for s in signs])))
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman's rho of two `[n]`, neither of them constant: the correlation of their ranks."""
+    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Each value's rank, ties at the mean of theirs."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
 
 
 def _fit(net: MLP, recipe: Recipe, params: Tree, x: Any, y: Any,
@@ -264,7 +281,7 @@ def load_predictor(path: str | Path, space: SearchSpace) -> Predictor:
     """
     path = Path(path)
     if not path.exists():
-        raise ValueError(f"no predictor at {path}")
+        raise InputError(f"no predictor at {path}")
     with naming(path):
         arrays = read_arrays(path)
         found = (_own if ABOUT in arrays else _reference)(path, space, arrays)
@@ -280,20 +297,20 @@ def _checked(path: Path, predictor: Predictor) -> Tree:
     for name in names:
         layer = predictor.params.get(name, {})
         if sorted(layer) != ["bias", "kernel"]:
-            raise ValueError(f"{path} is no predictor: its layer {name} has no kernel and bias")
+            raise InputError(f"{path} is no predictor: its layer {name} has no kernel and bias")
         kernel, bias = layer["kernel"], layer["bias"]
         out = 1 if name == "out" else bias.size
         if kernel.shape != (width, out) or bias.shape != (out,):
-            raise ValueError(
+            raise InputError(
                 f"{path} is no predictor: {name} is {kernel.shape} and {bias.shape}, expected"
                 f" {(width, out)} and {(out,)}"
             )
         if not all(a.dtype.kind == "f" and np.isfinite(a).all() for a in (kernel, bias)):
-            raise ValueError(f"{path} is no predictor: {name} holds what is no finite number")
+            raise InputError(f"{path} is no predictor: {name} holds what is no finite number")
         with np.errstate(over="ignore"):
             largest = largest @ np.abs(kernel.astype(float)) + np.abs(bias.astype(float))
         if not (largest < LARGEST).all():
-            raise ValueError(f"{path} is no predictor: {name} gives numbers beyond 32 bits")
+            raise InputError(f"{path} is no predictor: {name} gives numbers beyond 32 bits")
         checked[name] = {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}
         width = out
     return checked
@@ -310,19 +327,19 @@ class _About:
     def __post_init__(self) -> None:
         ordered = all(len(ends) == 2 and 1 <= ends[0] < ends[1] <= PIXELS + 1 for ends in self.bins)
         if not ordered or not 1 <= len(self.bins) <= PIXELS:
-            raise ValueError(f"bins={shown(self.bins)}: expected pairs of pixels")
+            raise InputError(f"bins={shown(self.bins)}: expected pairs of pixels")
 
 
 def _own(path: Path, space: SearchSpace, arrays: dict[str, np.ndarray]) -> Predictor:
     try:
         about = build(_About, parse_json(str(arrays.pop(ABOUT))))
-    except ValueError as error:
-        raise ValueError(f"{path} is no predictor: its description: {short(error)}") from error
+    except InputError as error:
+        raise InputError(f"{path} is no predictor: its description: {short(error)}") from error
     ours, theirs = _identity(space), about.space
     different = [key for key in ours if ours[key] != theirs.get(key)]
     if different:
         key = different[0]
-        raise ValueError(
+        raise InputError(
             f"{path} is a predictor of another space: its {key} is {shown(theirs.get(key))}, not"
             f" {shown(ours[key])}"
         )
@@ -337,13 +354,13 @@ def _own(path: Path, space: SearchSpace, arrays: dict[str, np.ndarray]) -> Predi
 def _reference(path: Path, space: SearchSpace, arrays: dict[str, np.ndarray]) -> Predictor:
     weights = [array for name, array in arrays.items() if name.endswith("weight")]
     if not weights or any(w.ndim != 2 for w in weights):
-        raise ValueError(f"{path} is no predictor: it has {shown(', '.join(arrays) or 'nothing')}")
+        raise InputError(f"{path} is no predictor: it has {shown(', '.join(arrays) or 'nothing')}")
     biases = [array for name, array in arrays.items() if name.endswith("bias")]
     biases += [arrays[name] for name in ("base_acc",) if name in arrays]  # the last layer's
     bins = RESNET_BINS if space.widths else MOBILENET_BINS
     count = feature_count(space, bins)
     if weights[0].shape[1] != count or len(biases) != len(weights):
-        raise ValueError(
+        raise InputError(
             f"{path} is a predictor of another space: {weights[0].shape[1]} features,"
             f" {space.name} has {count}"
         )

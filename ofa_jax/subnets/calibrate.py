@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ofa_jax.models import Network
+from ofa_jax.errors import InputError
+from ofa_jax.network import Network
 from ofa_jax.space import Arch, stack
 
 Tree = Any
@@ -100,7 +101,7 @@ def _averaged(
         total = _add_weighted(total, moments["stats"], images.shape[0])
         seen += images.shape[0]
     if total is None:
-        raise ValueError("calibrate got no batches: expected at least one batch of images")
+        raise InputError("calibrate got no batches: expected at least one batch of images")
     return _mean(total, seen, active, batch_stats)
 
 

@@ -1,14 +1,16 @@
 """Extraction: a subnet of the supernet as a plain network with small arrays of its own."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from ofa_jax import elastic
-from ofa_jax.models import Network, build_subnet
+from ofa_jax.errors import InputError
+from ofa_jax.network import Network, build_subnet
 from ofa_jax.space import Arch, SearchSpace
-from ofa_jax.spaces import InvertedResidual
+from ofa_jax.topology import Conv
 
 Tree = Any
 
@@ -33,13 +35,14 @@ def extract(space: SearchSpace, variables: Tree, arch: Arch) -> tuple[Network, T
     """
     subnet = build_subnet(space, arch)
     shapes = jax.eval_shape(subnet.init, jax.random.key(0), _IMAGE)
-    kernels = {b.name: b.kernels[0] for b in subnet.blocks if isinstance(b, InvertedResidual)}
     # On the host: slicing on the device would compile one small program per new shape.
     variables = jax.tree.map(np.asarray, jax.device_get(variables))
-    params = {
-        name: _with_kernel(space, tree, kernels[name]) if name in kernels else tree
-        for name, tree in variables["params"].items()
-    }
+    params, arch = variables["params"], jax.tree.map(np.asarray, arch)
+    for layer in space.layers:
+        conv = layer.operation
+        if isinstance(conv, Conv) and conv.kernel.genes and layer.kept.of(arch):
+            size = int(conv.kernel.of(arch))
+            params = _with_kernel(params, conv.path.split("/"), conv.kernel.choices, size)
     sources = {"params": params, "batch_stats": variables["batch_stats"]}
     sliced = jax.tree_util.tree_map_with_path(
         lambda path, shape: _prefix(sources, path, shape.shape), shapes
@@ -50,12 +53,16 @@ def extract(space: SearchSpace, variables: Tree, arch: Arch) -> tuple[Network, T
 _IMAGE = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")
 
 
-def _with_kernel(space: SearchSpace, block: Tree, size: int) -> Tree:
-    """The block's parameters with its depthwise filter transformed to kernel `size`."""
-    conv = dict(block["depth_conv"]["conv"])
-    weight = elastic.transform_kernel(conv.pop("kernel"), conv, space.kernels, size)
-    depth_conv = {**block["depth_conv"], "conv": {"kernel": weight}}
-    return {**block, "depth_conv": depth_conv}
+def _with_kernel(params: Tree, path: Sequence[str], kernels: tuple[int, ...], size: int) -> Tree:
+    """The parameters with the depthwise filter at `path` transformed to kernel `size`."""
+    if path and path[0] not in params:
+        return params  # `_prefix` tells
+    if path:
+        inner = _with_kernel(params[path[0]], path[1:], kernels, size)
+        return {**params, path[0]: inner}
+    conv = dict(params["conv"])
+    weight = elastic.transform_kernel(conv.pop("kernel"), conv, kernels, size)
+    return {**params, "conv": {"kernel": weight}}
 
 
 def _prefix(sources: Tree, path: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -63,10 +70,10 @@ def _prefix(sources: Tree, path: Any, shape: tuple[int, ...]) -> np.ndarray:
     array = sources
     for entry in path:
         if entry.key not in array:
-            raise ValueError(f"variables lack {jax.tree_util.keystr(path)}: not of this space")
+            raise InputError(f"variables lack {jax.tree_util.keystr(path)}: not of this space")
         array = array[entry.key]
     if array.ndim != len(shape) or any(a < s for a, s in zip(array.shape, shape, strict=True)):
-        raise ValueError(
+        raise InputError(
             f"variables{jax.tree_util.keystr(path)} has shape {array.shape}: the space needs at"
             f" least {shape}"
         )

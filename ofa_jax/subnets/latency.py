@@ -11,7 +11,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ofa_jax.alone import Alone
+from ofa_jax.errors import InputError
 from ofa_jax.files import write_json
-from ofa_jax.metrics import track
-from ofa_jax.models import build_subnet
-from ofa_jax.models.alone import Alone
+from ofa_jax.network import build_subnet
 from ofa_jax.search.latency import UNIT, LatencyTable, Piece, load_latency_table, parts
 from ofa_jax.space import SearchSpace
 
 WARM = 3  # calls before the first that counts
 FIT = 10  # whole subnets for the factor
 Call = Callable[[], jax.Array]
+Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
+
+
+def untold(items: Iterable[Any], total: int, name: str) -> Iterable[Any]:
+    """The items, without progress."""
+    return items
 
 
 def build_latency_table(
@@ -41,6 +47,7 @@ def build_latency_table(
     repeats: int = 50,
     validate: int = 30,
     seed: int = 0,
+    track: Track = untold,
 ) -> LatencyTable:
     """Measures a table on this process's first device and writes it; `load_latency_table` reads it.
 
@@ -56,26 +63,28 @@ def build_latency_table(
       repeats: how often each block is timed; the median counts, the spread is stored.
       validate: how many whole subnets to check the table with; with 0 the factor is 1.
       seed: which subnets.
+      track: (items, how many, what is done) to the same items, for a progress bar.
 
     Raises:
       ValueError: another dtype, numbers below 1, or no directory for `path`.
     """
     path = Path(path)
     if dtype not in ("float32", "bfloat16"):
-        raise ValueError(f"dtype={dtype!r}: expected float32 or bfloat16")
+        raise InputError(f"dtype={dtype!r}: expected float32 or bfloat16")
     if not path.absolute().parent.is_dir():
-        raise ValueError(f"{path} cannot be written: there is no directory {path.parent}")
+        raise InputError(f"{path} cannot be written: there is no directory {path.parent}")
     numbers = [("batch_size", batch_size), ("repeats", repeats)]
     for name, value in (*numbers, *(("resolutions", size) for size in resolutions)):
         if value < 1:
-            raise ValueError(f"{name}={value}: expected at least 1")
+            raise InputError(f"{name}={value}: expected at least 1")
     image = jnp.zeros((batch_size, 1, 1, 1), dtype)
     tables = {}
     for resolution in resolutions:
         pieces = {p.key: p for part in parts(space, resolution) for p in part.pieces.flat}
         told = track(pieces.values(), len(pieces), f"compiling blocks at {resolution} px")
         calls = {piece.key: _alone(space, piece, image) for piece in told}
-        tables[resolution] = _milliseconds(calls, repeats, f"timing at {resolution} px")
+        turns = track(range(repeats), repeats, f"timing at {resolution} px")
+        tables[resolution] = _milliseconds(calls, turns)
     about = {
         "space": space.name, "unit": UNIT, "batch_size": batch_size, "dtype": dtype,
         "repeats": repeats, "machine": machine(),
@@ -85,7 +94,8 @@ def build_latency_table(
             r: {key: row["median"] for key, row in table.items()} for r, table in tables.items()
         }
         summed = LatencyTable(space, str(path), alone, about)
-        about |= _check(_whole_subnets(summed, resolutions, image, repeats, FIT + validate, seed))
+        whole = _whole_subnets(summed, resolutions, image, repeats, FIT + validate, seed, track)
+        about |= _check(whole)
     write_json(path, {**about, "resolutions": tables})
     return load_latency_table(path, space)
 
@@ -110,7 +120,7 @@ def _processor() -> str:
 
 def _alone(space: SearchSpace, piece: Piece, image: jax.Array) -> tuple[Call, Call]:
     """A call of one layer, and one that takes the same and does nothing; both compiled."""
-    net = Alone(space, piece.layer)  # type: ignore[arg-type]
+    net = Alone(space, piece.layers)
     x = jnp.broadcast_to(image, (len(image), piece.size, piece.size, piece.channels))
     variables = _random(net, x)
     return _compiled(net.apply, variables, x), _compiled(lambda v, x: x[0, 0, 0, :1], variables, x)
@@ -143,12 +153,12 @@ def _seconds(call: Call) -> float:
 
 
 def _milliseconds(
-    calls: dict[str, tuple[Call, Call]], repeats: int, name: str
+    calls: dict[str, tuple[Call, Call]], turns: Iterable[Any]
 ) -> dict[str, dict[str, float]]:
     """Median and spread (between quartiles) of each layer, all timed once in every turn."""
     times: dict[str, list[float]] = {key: [] for key in calls}
     first = next(iter(calls))  # the image comes in here: a call's own cost is a net's too
-    for _ in track(range(repeats), repeats, name):
+    for _ in turns:
         for key, (call, nothing) in calls.items():
             overhead = _seconds(nothing)
             taken = _seconds(call)
@@ -169,6 +179,7 @@ def _whole_subnets(
     repeats: int,
     count: int,
     seed: int,
+    track: Track,
 ) -> list[dict[str, Any]]:
     """Random subnets: arch, resolution, the sum of the table's entries and measured ms."""
     space, calls, rows = table.space, [], []

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from ofa_jax import space as space_lib
+from ofa_jax.errors import InputError
 from ofa_jax.space import Arch, Choices, Number, SearchSpace
 from ofa_jax.train.losses import DISTILLATIONS
 
@@ -79,20 +80,20 @@ class Phase:
                                ("loss", ("", *DISTILLATIONS))):  # fmt: skip
             if getattr(self, field) not in allowed:
                 names = ", ".join(name or "''" for name in allowed)
-                raise ValueError(f"{field}={getattr(self, field)!r}: expected one of {names}")
+                raise InputError(f"{field}={getattr(self, field)!r}: expected one of {names}")
         fewest = 2 if self.draw == "sandwich" else 1
         if self.subnets < fewest:
-            raise ValueError(f"subnets={self.subnets}: draw={self.draw!r} needs at least {fewest}")
+            raise InputError(f"subnets={self.subnets}: draw={self.draw!r} needs at least {fewest}")
         if self.subnets > MOST:
-            raise ValueError(f"subnets={self.subnets}: expected at most {MOST}")
+            raise InputError(f"subnets={self.subnets}: expected at most {MOST}")
         epochs = dict.fromkeys(("epochs", "warmup_epochs", "ramp_epochs"), LONGEST)
         others = dict.fromkeys(("lr", "warmup_lr", "distill", "labels"), HIGHEST)
         for field, highest in {**epochs, **others}.items():
             value = getattr(self, field)
             if not 0 <= value <= highest:
-                raise ValueError(f"{field}={value}: expected 0 to {highest:,}")
+                raise InputError(f"{field}={value}: expected 0 to {highest:,}")
         if self.ramp_epochs and self.draw != "sandwich":
-            raise ValueError(f"ramp_epochs={self.ramp_epochs}: needs draw='sandwich'")
+            raise InputError(f"ramp_epochs={self.ramp_epochs}: needs draw='sandwich'")
 
     def choices(self, space: SearchSpace) -> Choices:
         """The open choices as arrays; `ValueError` where the space lacks one of them."""
@@ -212,8 +213,8 @@ def check_curriculum(
     for name, phase in phases:
         try:
             phase.choices(space)
-        except ValueError as error:
-            raise ValueError(f"phases.{name}.{error}") from error
+        except InputError as error:
+            raise InputError(f"phases.{name}.{error}") from error
     if not phases or teacher:
         return
     first_name, first = phases[0]
@@ -221,7 +222,7 @@ def check_curriculum(
     if taught and (taught[0] == first_name or not first.only_largest(space)):
         fields = ("kernels", "expands", "depths", "widths")
         only = [f"{f}={getattr(space, f)[-1:]}" for f in fields if len(getattr(space, f)) > 1]
-        raise ValueError(
+        raise InputError(
             f"phases.{first_name}: phase {taught[0]!r} distils from a teacher, so the first phase"
             f" must train the largest net alone, with distill=0, {', '.join(only)}"
             " (or set distill.source='largest')"

@@ -1,19 +1,20 @@
 """Width sorting: before fewer channels are used, the important ones move to the front."""
 
+import dataclasses
 import functools
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from ofa_jax.errors import InputError
 from ofa_jax.space import SearchSpace
-from ofa_jax.spaces import Bottleneck, InvertedResidual, ResNetSpace
+from ofa_jax.topology import Add, Conv, Dense, Size, SqueezeExcite
 from ofa_jax.train.phases import Phase
 
 Tree = Any
-Path = tuple[str, ...]
 
 
 def sort_width(space: SearchSpace, variables: Tree, phase: Phase | int) -> Tree:
@@ -42,17 +43,110 @@ def sort_width(space: SearchSpace, variables: Tree, phase: Phase | int) -> Tree:
     last = len(space.expands) - 1
     stage = phase if isinstance(phase, int) else _stage(phase.expands or space.expands)
     if not 0 <= stage <= last:
-        raise ValueError(f"expand stage {stage}: {space.name} has 0 to {last}")
-    params, stats = dict(variables["params"]), dict(variables["batch_stats"])
-    for block in space.blocks:
-        sort_block = _sort_bottleneck if isinstance(block, Bottleneck) else _sort_inverted_residual
-        params[block.name], stats[block.name] = sort_block(
-            block, params[block.name], stats[block.name], stage
-        )
+        raise InputError(f"expand stage {stage}: {space.name} has 0 to {last}")
+    streams = _streams(space)
+    # Backwards, as in the reference: of a block, what its last layer reads comes first.
+    inside = [stream for stream in reversed(streams) if stream.chosen_by("expand")]
+    variables = _sorted(inside, variables, stage)
     widths = () if isinstance(phase, int) else phase.widths or space.widths
-    if isinstance(space, ResNetSpace) and len(widths) > 1:
-        return sort_outputs(space, {"params": params, "batch_stats": stats}, _stage(widths))
+    return sort_outputs(space, variables, _stage(widths)) if len(widths) > 1 else variables
+
+
+def sort_outputs(space: SearchSpace, variables: Tree, stage: int) -> Tree:
+    """Sorts the channels that width multipliers alone choose: outputs of a stem and of stages.
+
+    All layers that add to the same channels are permuted alike; importance is summed over all that
+    read them. The reference names this sort but never wrote it.
+
+    Args:
+      space: the supernet's space.
+      variables: {"params", "batch_stats"}; untouched.
+      stage: 0 sorts all channels, i leaves those of the i multipliers below the largest apart.
+
+    Returns:
+      New variables, with which the largest net computes the same.
+    """
+    return _sorted([s for s in _streams(space) if not s.chosen_by("expand")], variables, stage)
+
+
+# -- channels that go together ---------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Stream:
+    """Channels that genes choose the number of, through all layers that hold or read them."""
+
+    channels: Size
+    writers: list[str] = dataclasses.field(default_factory=list)  # convolutions that make them
+    scalers: list[str] = dataclasses.field(default_factory=list)  # SE units that weigh them
+    readers: list[Conv | Dense] = dataclasses.field(default_factory=list)  # that mix them
+
+    def chosen_by(self, field: str) -> bool:
+        """Whether a gene of this field of `Arch` is among those that choose."""
+        return any(name == field for name, _ in self.channels.genes)
+
+
+def _streams(space: SearchSpace) -> list[Stream]:
+    """Every stream of the space's network, in the order of their first layers."""
+    streams = [Stream(space.layers[0].source.channels)]
+    of_value = [0]  # the stream of each value
+    for layer in space.layers:
+        source = of_value[layer.inputs[0]]
+        match layer.operation:
+            case Conv(depthwise=True) as conv:
+                streams[source].writers.append(conv.path)
+            case Conv() | Dense() as weights:
+                streams[source].readers.append(weights)
+                writers = [weights.path] if isinstance(weights, Conv) else []
+                streams.append(Stream(layer.output.channels, writers))
+                source = len(streams) - 1
+            case SqueezeExcite(path):
+                streams[source].scalers.append(path)
+            case Add():
+                other = of_value[layer.inputs[1]]
+                source, other = min(source, other), max(source, other)
+                of_value = [source if stream == other else stream for stream in of_value]
+                if source != other:
+                    _join(streams[source], streams[other])
+        of_value.append(source)
+    return [stream for stream in streams if stream.channels.genes and stream.readers]
+
+
+def _join(stream: Stream, other: Stream) -> None:
+    for field in ("writers", "scalers", "readers"):
+        getattr(stream, field).extend(getattr(other, field))
+        getattr(other, field).clear()
+
+
+def _sorted(streams: Iterable[Stream], variables: Tree, stage: int) -> Tree:
+    params = jax.tree.map(lambda a: a, variables["params"])  # dicts of its own, shared arrays
+    stats = jax.tree.map(lambda a: a, variables["batch_stats"])
+    for stream in streams:
+        weights = [_weights(params, reader) for reader in stream.readers]
+        importance = jnp.stack([_read(holder["kernel"]) for holder in weights]).sum(0)
+        order = _order(importance, stream.channels.choices, stage)
+        for path in stream.writers:
+            layer, running = _at(params, path), _at(stats, path)
+            layer["conv"]["kernel"] = _take(layer["conv"]["kernel"], order)
+            layer["bn"], running["bn"] = _take(layer["bn"], order), _take(running["bn"], order)
+        for path in stream.scalers:
+            _at(params, path).update(_sort_squeeze(_at(params, path), order))
+        for holder in weights:
+            holder["kernel"] = _take(holder["kernel"], order, axis=-2)
     return {"params": params, "batch_stats": stats}
+
+
+def _at(tree: Tree, path: str) -> Tree:
+    return functools.reduce(operator.getitem, path.split("/"), tree)
+
+
+def _weights(params: Tree, reader: Conv | Dense) -> Tree:
+    """What has the "kernel" of a layer."""
+    layer = _at(params, reader.path)
+    return layer["conv"] if isinstance(reader, Conv) else layer
+
+
+# -- orders ----------------------------------------------------------------------------------------
 
 
 def _stage(choices: Sequence[float]) -> int:
@@ -83,32 +177,6 @@ def _read(weight: jax.Array) -> jax.Array:
     return jnp.abs(weight).sum([axis for axis in range(weight.ndim) if axis != weight.ndim - 2])
 
 
-def _take_inputs(layer: Tree, order: jax.Array) -> Tree:
-    return {**layer, "conv": _take(layer["conv"], order, axis=-2)}
-
-
-def _sort_inverted_residual(
-    block: InvertedResidual, params: Tree, stats: Tree, stage: int
-) -> tuple[Tree, Tree]:
-    order = _order(_read(params["point_linear"]["conv"]["kernel"]), block.mids, stage)
-    conv = params["depth_conv"]["conv"]
-    sorted_params = {
-        **params,
-        "depth_conv": {
-            "conv": {**conv, "kernel": _take(conv["kernel"], order)},  # its matrices are shared
-            "bn": _take(params["depth_conv"]["bn"], order),
-        },
-        "point_linear": _take_inputs(params["point_linear"], order),
-    }
-    sorted_stats = {**stats, "depth_conv": _take(stats["depth_conv"], order)}
-    if block.inverted:
-        sorted_params["inverted_bottleneck"] = _take(params["inverted_bottleneck"], order)
-        sorted_stats["inverted_bottleneck"] = _take(stats["inverted_bottleneck"], order)
-    if block.squeezes:
-        sorted_params["se"] = _sort_squeeze(params["se"], order)
-    return sorted_params, sorted_stats
-
-
 def _sort_squeeze(se: Tree, order: jax.Array) -> Tree:
     """Follows the channels' `order`, then sorts the squeeze units by the L1 of their outputs."""
     expand = jnp.take(se["expand"]["kernel"], order, axis=1)
@@ -118,66 +186,3 @@ def _sort_squeeze(se: Tree, order: jax.Array) -> Tree:
         "reduce": {"kernel": reduce[:, units], "bias": se["reduce"]["bias"][units]},
         "expand": {"kernel": expand[units], "bias": se["expand"]["bias"][order]},
     }
-
-
-def _sort_bottleneck(block: Bottleneck, params: Tree, stats: Tree, stage: int) -> tuple[Tree, Tree]:
-    params, stats = dict(params), dict(stats)
-    # What the third convolution reads, then what the second one reads.
-    for reader, writer in (("conv3", "conv2"), ("conv2", "conv1")):
-        order = _order(_read(params[reader]["conv"]["kernel"]), block.mids[-1], stage)
-        params[reader] = _take_inputs(params[reader], order)
-        params[writer], stats[writer] = _take(params[writer], order), _take(stats[writer], order)
-    return params, stats
-
-
-def sort_outputs(space: ResNetSpace, variables: Tree, stage: int) -> Tree:
-    """Sorts the output channels of a ResNet's stem and stages, for smaller width multipliers.
-
-    All blocks of a stage add to the same channels, so they are permuted alike; importance is
-    summed over all that read them. The reference names this sort but never wrote it.
-
-    Args:
-      space: the supernet's space.
-      variables: {"params", "batch_stats"}; untouched.
-      stage: 0 sorts all channels, i leaves those of the i multipliers below the largest apart.
-
-    Returns:
-      New variables, with which the largest net computes the same.
-    """
-    params = jax.tree.map(lambda a: a, variables["params"])  # dicts of its own, shared arrays
-    stats = jax.tree.map(lambda a: a, variables["batch_stats"])
-    for widths, writers, readers in _streams(space):
-        weights = [functools.reduce(operator.getitem, path, params) for path in readers]
-        importance = jnp.stack([_read(weight["kernel"]) for weight in weights]).sum(0)
-        order = _order(importance, widths, stage)
-        for module, layer in writers:
-            params[module][layer] = _take(params[module][layer], order)
-            stats[module][layer] = _take(stats[module][layer], order)
-        # Looked up again: a layer may both write and read a stream.
-        for path in readers:
-            weight = functools.reduce(operator.getitem, path, params)
-            weight["kernel"] = _take(weight["kernel"], order, axis=-2)
-    return {"params": params, "batch_stats": stats}
-
-
-def _streams(space: ResNetSpace) -> Iterator[tuple[Sequence[int], Sequence[Path], Sequence[Path]]]:
-    """(widths, layers that write, weights that read) of each run of channels that go together."""
-    stem = space.stem_block
-    yield stem.mids, [("stem", "conv1"), ("stem", "conv2")], _weights("stem", "conv2", "conv3")
-    stages = [
-        [block.name for block in space.blocks if block.stage == stage]
-        for stage in range(len(space.stages))
-    ]
-    # What reads each stage's output: the next stage, and at the end the classifier.
-    next_readers = [_weights(names[0], "conv1", "downsample") for names in stages]
-    next_readers.append([("classifier",)])
-    yield stem.widths, [("stem", "conv3")], next_readers[0]
-    for index, names in enumerate(stages):
-        writers = [(names[0], "downsample"), *((name, "conv3") for name in names)]
-        inside = [(name, "conv1", "conv") for name in names[1:]]
-        widths = space.scaled(space.stages[index].width)
-        yield widths, writers, [*inside, *next_readers[index + 1]]
-
-
-def _weights(module: str, *layers: str) -> list[Path]:
-    return [(module, layer, "conv") for layer in layers]

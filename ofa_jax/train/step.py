@@ -7,7 +7,7 @@ its part of the batch, in micro-steps; a part trains subnets of its own, and par
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,16 +15,17 @@ import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from ofa_jax import mesh
-from ofa_jax.config import Config
-from ofa_jax.data.transforms import normalize_images
-from ofa_jax.models import Network, build_subnet, is_supernet
+from ofa_jax.errors import InputError
+from ofa_jax.mesh import AXIS, data_mesh, replicated
+from ofa_jax.network import Network, build_subnet, is_supernet
+from ofa_jax.normalization import IMAGENET, Normalization, normalize_images
 from ofa_jax.space import Arch, SearchSpace
 from ofa_jax.train import losses
 from ofa_jax.train.mix import mix
 from ofa_jax.train.phases import PhaseData, draw_archs, learning_rate, ramp
 
 Tree = Any
+Batch = dict[str, jax.Array]
 
 
 @jax.tree_util.register_dataclass
@@ -48,93 +49,152 @@ class TrainState:
         return {"params": params, "batch_stats": self.batch_stats}
 
 
-def optimizer(config: Config) -> optax.GradientTransformation:
-    """The optimiser without the learning rate.
+def init_state(
+    variables: Tree,
+    optimizer: optax.GradientTransformation,
+    *,
+    step: int = 0,
+    ema: bool = False,
+) -> TrainState:
+    """The state at the start of a phase: given variables, a fresh optimiser and average.
 
-    "sgd" is the reference's: coupled decay, then Nesterov momentum. Parameters whose path contains
-    "bn" or "bias" are not decayed; kernel transforms are.
+    Args:
+      variables: {"params", "batch_stats"}.
+      optimizer: as `make_train_step` has it.
+      step: the run's step at which the phase begins.
+      ema: whether a moving average of the parameters is taken, as by `make_train_step(ema=...)`.
     """
-    train = config.train
-    decay = optax.add_decayed_weights(train.weight_decay, mask=decayed)
-    clip = [optax.clip_by_global_norm(train.clip)] if train.clip else []
-    if train.optimizer == "adamw":
-        return optax.chain(*clip, optax.scale_by_adam(b1=train.momentum), decay)
-    return optax.chain(*clip, decay, optax.trace(train.momentum, nesterov=True))
-
-
-def decayed(params: Tree) -> Tree:
-    """True for every parameter that takes weight decay."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: not any(s in jax.tree_util.keystr(path) for s in ("bn", "bias")), params
-    )
-
-
-def init_state(config: Config, devices: Mesh, variables: Tree, step: int) -> TrainState:
-    """The state at the start of a phase, `fresh_state`, on the devices."""
-    state = fresh_state(config, variables, step)
-    return mesh.place(state, state_shardings(config, devices, state))
-
-
-def fresh_state(config: Config, variables: Tree, step: int) -> TrainState:
-    """Given variables, a fresh optimiser and, where the config wants one, a fresh average."""
     params, batch_stats = variables["params"], variables["batch_stats"]
-    ema = jax.tree.map(jnp.copy, params) if config.train.ema else None
-    return TrainState(jnp.int32(step), params, batch_stats, optimizer(config).init(params), ema)
+    average = jax.tree.map(jnp.copy, params) if ema else None
+    return TrainState(jnp.int32(step), params, batch_stats, optimizer.init(params), average)
 
 
-def state_shardings(config: Config, devices: Mesh, state: TrainState) -> TrainState:
-    """Where each array of a state lies: on every device, or the optimiser's spread over them."""
-    everywhere = jax.tree.map(lambda _: mesh.replicated(devices), state)
-    if not config.parallel.shard_optimizer:
-        return everywhere
-    spread = jax.tree.map(functools.partial(mesh.spread, devices), state.opt_state)
-    return dataclasses.replace(everywhere, opt_state=spread)
+@dataclasses.dataclass(frozen=True)
+class Distillation:
+    """How subnets learn from a teacher's logits; how much, and from whom, a `Phase` says.
+
+    Attributes:
+      temperature: by which logits are divided before they are compared.
+      smooth_labels: whether what is taught has smoothed labels too.
+    """
+
+    temperature: float = 1.0
+    smooth_labels: bool = True
+
+
+class Settings(NamedTuple):
+    """What is static in a step, beside the network; `make_train_step` says what each is."""
+
+    optimizer: optax.GradientTransformation
+    devices: Mesh
+    distillation: Distillation
+    most: int
+    seed: int
+    label_smoothing: float
+    ema: float
+    normalization: Normalization
+    dtype: str
+    mixup: float
+    cutmix: float
+    micro_steps: int
+    subnets: str
+    statistics: str
+
+
+def make_train_step(
+    net: Network,
+    *,
+    optimizer: optax.GradientTransformation,
+    distillation: Distillation = Distillation(),
+    mesh: Mesh | None = None,
+    opt_state_sharding: Tree | None = None,
+    most: int = 1,
+    seed: int = 0,
+    label_smoothing: float = 0.1,
+    ema: float = 0.0,
+    normalization: Normalization = IMAGENET,
+    dtype: str = "float32",
+    mixup: float = 0.0,
+    cutmix: float = 0.0,
+    micro_steps: int = 1,
+    subnets: str = "own",
+    statistics: str = "own",
+) -> jax.stages.Wrapped:
+    """A jitted training step: `step(state, teacher, phase, batch)` gives the new state and metrics.
+
+    The step is pure. It samples subnets by the phase, distils each from the teacher, sums their
+    gradients and updates; every random number follows from `seed` and the state's step. Its
+    arguments: a `TrainState`, donated; the frozen variables of the largest net, unused where
+    `phase.distill` is 0; `phase_data(...)`; and {"image": `[batch, height, width, 3]` uint8,
+    "label": `[batch]` int32}. Metrics are the mean loss and accuracy of the subnets, the norm of
+    the gradient and the learning rate. One compilation for each image size serves all phases.
+
+    Args:
+      net: a supernet, or a subnet that is trained by itself.
+      optimizer: without a learning rate, such as `sgd()`.
+      distillation: how subnets learn from the teacher's logits.
+      mesh: devices over which each batch is split; default all of them.
+      opt_state_sharding: where the optimiser's state lies, as its tree; default on every device.
+      most: the largest number of subnets that a phase trains on each part of a batch.
+      seed: of all random numbers.
+      label_smoothing: share of a label that is spread over all classes.
+      ema: share of itself that a moving average of the parameters keeps at each step; 0 takes none.
+      normalization: of the images.
+      dtype: what networks compute in, "float32" or "bfloat16".
+      mixup: alpha of Mixup's Beta distribution; 0 is without.
+      cutmix: alpha of CutMix's; 0 is without.
+      micro_steps: parts of the batch that each device goes through one after the other.
+      subnets: each part samples its "own", or all train the "same".
+      statistics: batch statistics are of the part's "own" images, or "global", of all devices'
+        images in the same micro-step, which needs `subnets` "same".
+
+    Raises:
+      ValueError: global statistics of different subnets.
+    """
+    if statistics == "global" and subnets != "same":
+        raise InputError(f"statistics='global' needs subnets='same', found {subnets!r}")
+    devices = data_mesh() if mesh is None else mesh
+    settings = Settings(
+        optimizer, devices, distillation, most, seed, label_smoothing, ema, normalization, dtype,
+        mixup, cutmix, micro_steps, subnets, statistics,
+    )  # fmt: skip
+    return jit_step(net, settings, opt_state_sharding)
 
 
 def jit_step(
-    net: Network, config: Config, most: int, devices: Mesh, state: TrainState
+    net: Network, settings: Settings, opt_state_sharding: Tree | None = None
 ) -> jax.stages.Wrapped:
-    """`train_step` of state, teacher, phase and batch, for a state of these shapes."""
+    """`train_step` of these settings, compiled at its first call, as `make_train_step` says."""
 
-    def step(state: TrainState, teacher: Tree, phase: PhaseData, batch: Any) -> Any:
-        return train_step(net, config, most, devices, state, teacher, phase, batch)
+    def step(state: TrainState, teacher: Tree, phase: PhaseData, batch: Batch) -> Any:
+        return train_step(net, settings, state, teacher, phase, batch)
 
-    out_shardings = (state_shardings(config, devices, state), mesh.replicated(devices))
-    return jax.jit(step, donate_argnums=0, out_shardings=out_shardings)
+    everywhere: Any = replicated(settings.devices)
+    sharding = everywhere
+    if opt_state_sharding is not None:
+        sharding = TrainState(everywhere, everywhere, everywhere, opt_state_sharding, everywhere)
+    return jax.jit(step, donate_argnums=0, out_shardings=(sharding, everywhere))
 
 
 def train_step(
     net: Network,
-    config: Config,
-    most: int,
-    devices: Mesh,
+    settings: Settings,
     state: TrainState,
     teacher: Tree,
     phase: PhaseData,
-    batch: dict[str, jax.Array],
+    batch: Batch,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """Trains freshly drawn subnets on one batch, spread over the devices.
+    """Trains freshly sampled subnets on one batch, as `make_train_step` says.
 
-    Args:
-      net: the supernet, or a subnet that is trained by itself (static).
-      config: the run's configuration (static).
-      most: the largest number of subnets a phase trains on each part of the batch (static).
-      devices: the mesh (static); each device has `config.parallel.micro_steps` parts.
-      state: donated.
-      teacher: the frozen variables of the largest net, unused where `phase.distill` is 0.
-      phase: the phase as data.
-      batch: "image" `[batch, height, width, 3]` uint8 and "label" `[batch]` int32.
-
-    Returns:
-      The new state and metrics: mean loss and accuracy of the subnets, gradient norm, rate.
+    `net` and `settings` are static.
     """
     # Every random number comes from the seed and the step, so a resumed run repeats none.
-    key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-    parts = devices.size * config.parallel.micro_steps
-    split = P(mesh.AXIS)
+    key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
+    parts = settings.devices.size * settings.micro_steps
+    split = P(AXIS)
     gradient, batch_stats, loss, accuracy = jax.shard_map(
-        functools.partial(_device_gradient, net, config),
-        mesh=devices,
+        functools.partial(_device_gradient, net, settings),
+        mesh=settings.devices,
         in_specs=(P(), P(), P(), P(), split, split),
         out_specs=P(),
     )(
@@ -142,11 +202,11 @@ def train_step(
         teacher,
         phase,
         ramp(phase, state.step),
-        draw_parts(net.space, config, phase, key, most, parts),
+        draw_parts(net.space, settings, phase, key, parts),
         batch,
     )
     with jax.numpy_dtype_promotion("standard"):  # Adam raises a number to the power of its count
-        updates, opt_state = optimizer(config).update(gradient, state.opt_state, state.params)
+        updates, opt_state = settings.optimizer.update(gradient, state.opt_state, state.params)
     rate = learning_rate(phase, state.step)
     params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
     metrics = {
@@ -155,24 +215,25 @@ def train_step(
         "gradient_norm": optax.tree.norm(gradient),
         "learning_rate": rate,
     }
-    ema = _average(config.train.ema, phase, state, params)
+    ema = _average(settings.ema, phase, state, params)
     return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
 
 
 def draw_parts(
-    space: SearchSpace, config: Config, phase: PhaseData, key: jax.Array, most: int, parts: int
+    space: SearchSpace, settings: Settings, phase: PhaseData, key: jax.Array, parts: int
 ) -> tuple[Arch, jax.Array]:
     """The archs and dropout keys of a step, `[parts, most, ...]`; a phase may train fewer."""
+    most = settings.most
     arch_key, dropout_key = jax.random.split(key)
     dropout_keys = jax.random.split(dropout_key, (parts, most))
-    draws = parts if config.parallel.subnets == "own" else 1
+    draws = parts if settings.subnets == "own" else 1
     draw = functools.partial(draw_archs, space, phase)
     archs = jax.vmap(draw)(jax.random.split(arch_key, (draws, most)))
     return jax.tree.map(lambda a: jnp.broadcast_to(a, (parts, *a.shape[1:])), archs), dropout_keys
 
 
 def _device_gradient(
-    net: Network, config: Config, variables: Tree, teacher: Tree, phase: PhaseData,
+    net: Network, settings: Settings, variables: Tree, teacher: Tree, phase: PhaseData,
     others: jax.Array, drawn: tuple[Arch, jax.Array], batch: dict[str, jax.Array],
 ) -> tuple[Tree, Tree, jax.Array, jax.Array]:  # fmt: skip
     """One device's share of a step, then the mean over all of them.
@@ -181,14 +242,14 @@ def _device_gradient(
     are summed over the subnets of a part.
     """
     # As this device's own, so that nothing is summed over devices before the end.
-    variables, teacher = jax.lax.pcast((variables, teacher), mesh.AXIS, to="varying")
-    if config.parallel.statistics == "global":
+    variables, teacher = jax.lax.pcast((variables, teacher), AXIS, to="varying")
+    if settings.statistics == "global":
         # Branches may not meet over devices, as each device may take another.
-        net = net.clone(norm_axis=mesh.AXIS, compute="masks")
+        net = net.clone(norm_axis=AXIS, compute="masks")
     part_gradient = functools.partial(
-        _part_gradient, net, config, variables, teacher, phase, others
+        _part_gradient, net, settings, variables, teacher, phase, others
     )
-    micro_steps = config.parallel.micro_steps
+    micro_steps = settings.micro_steps
     micro_batches = jax.tree.map(lambda a: a.reshape(micro_steps, -1, *a.shape[1:]), batch)
 
     def add_part(total: Tree, part: Any) -> tuple[Tree, Any]:
@@ -198,23 +259,22 @@ def _device_gradient(
     zero = jax.tree.map(jnp.zeros_like, (variables["params"], variables["batch_stats"]))
     total, figures = jax.lax.scan(add_part, zero, (drawn, micro_batches))
     means = (*jax.tree.map(lambda a: a / micro_steps, total), *(f.mean() for f in figures))
-    return jax.lax.pmean(means, mesh.AXIS)
+    return jax.lax.pmean(means, AXIS)
 
 
 def _part_gradient(
-    net: Network, config: Config, variables: Tree, teacher: Tree, phase: PhaseData,
+    net: Network, settings: Settings, variables: Tree, teacher: Tree, phase: PhaseData,
     others: jax.Array, drawn: tuple[Arch, jax.Array], batch: dict[str, jax.Array],
 ) -> tuple[Tree, Tree, jax.Array, jax.Array]:  # fmt: skip
     """A part's gradient, summed over its subnets, its running statistics, loss and accuracy.
 
     The gradients of all `others` than the largest, the first of a sandwich, have that weight.
     """
-    images = normalize_images(batch["image"], config.data.mean, config.data.std)
+    images = normalize_images(batch["image"], *settings.normalization)
     labels = jax.nn.one_hot(batch["label"], net.space.num_classes, dtype=jnp.float32)
-    varied = config.data.augment
     mix_key = jax.random.fold_in(drawn[1][0], 0)
-    images, labels = mix(mix_key, images, labels, varied.mixup, varied.cutmix)
-    images = images.astype(config.train.dtype)
+    images, labels = mix(mix_key, images, labels, settings.mixup, settings.cutmix)
+    images = images.astype(settings.dtype)
     # The largest net of a sandwich comes first, and its own pass is what the others learn from.
     first_teaches = phase.in_place & phase.sandwich
     targets = _teacher_logits(net, phase, variables, teacher, images)
@@ -232,7 +292,7 @@ def _part_gradient(
             rngs={"dropout": key},
         )
         taught = (phase.distill > 0) & ~teaches
-        loss = _loss(config, phase, taught, logits, labels, targets)
+        loss = _loss(settings, phase, taught, logits, labels, targets)
         right = logits.argmax(-1).astype(jnp.int32) == batch["label"]
         accuracy = right.mean(dtype=jnp.float32)
         return loss, (new["batch_stats"], accuracy, logits)
@@ -249,7 +309,7 @@ def _part_gradient(
         return total, batch_stats, targets, figures + jnp.stack([loss, accuracy])
 
     zero = jax.tree.map(jnp.zeros_like, variables["params"])
-    figures = jax.lax.pcast(jnp.zeros(2, jnp.float32), mesh.AXIS, to="varying")
+    figures = jax.lax.pcast(jnp.zeros(2, jnp.float32), AXIS, to="varying")
     # A loop of traced length: phases of any number of subnets share the program.
     gradient, batch_stats, _, figures = jax.lax.fori_loop(
         0, phase.subnets, add_subnet, (zero, variables["batch_stats"], targets, figures)
@@ -259,14 +319,14 @@ def _part_gradient(
 
 
 def _loss(
-    config: Config, phase: PhaseData, taught: jax.Array, logits: jax.Array, labels: jax.Array,
+    settings: Settings, phase: PhaseData, taught: jax.Array, logits: jax.Array, labels: jax.Array,
     targets: jax.Array,
 ) -> jax.Array:  # fmt: skip
     """A subnet's loss: from the labels, and from the teacher's logits where it is taught."""
-    unsmoothed = taught & (not config.distill.smooth_labels)
-    smoothing = jnp.where(unsmoothed, 0.0, config.train.label_smoothing)
+    unsmoothed = taught & (not settings.distillation.smooth_labels)
+    smoothing = jnp.where(unsmoothed, 0.0, settings.label_smoothing)
     by_labels = losses.smoothed_cross_entropy(logits, labels, smoothing)
-    by_teacher = losses.distillation(phase.loss, logits, targets, config.distill.temperature)
+    by_teacher = losses.distillation(phase.loss, logits, targets, settings.distillation.temperature)
     return jnp.where(taught, phase.distill * by_teacher + phase.labels * by_labels, by_labels)
 
 

@@ -4,6 +4,8 @@ import contextlib
 import shutil
 import signal
 
+from ofa_jax.errors import InputError
+
 SECONDS = 60  # nothing that is read here takes a tenth of it, on a busy machine either
 LONGEST = 300  # characters of an error
 
@@ -44,7 +46,7 @@ def read(reader, directory, put):
     with limited():
         try:
             found = reader.read(directory)
-        except ValueError as error:
+        except InputError as error:
             check_told(reader, path, error)
             return str(error)
         reader.use(found)

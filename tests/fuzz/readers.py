@@ -25,22 +25,30 @@ from PIL import Image
 from random_nets import random_variables
 from search.test_latency import write as write_table
 
-import main
 import ofa_jax
 from configs import digits_ps, digits_resnet, imagenet_mbv3, smoke
-from ofa_jax import checkpoint, workdir
-from ofa_jax.config import from_dict, to_dict
-from ofa_jax.data.decode import decode
-from ofa_jax.data.examples import Reader as ExampleReader
-from ofa_jax.data.image_folder import image_folder
-from ofa_jax.data.tfds_source import from_folder
-from ofa_jax.deploy.predict import find_images, read_image
+from ofa_jax import checkpoint
+from ofa_jax.errors import InputError
+from ofa_jax.families import get_space, list_spaces, space_from_dict, space_to_dict
 from ofa_jax.interop.__main__ import read_weights
 from ofa_jax.interop.catalogue import published
 from ofa_jax.interop.net_config import read_net_config
-from ofa_jax.metrics import MetricsLog
-from ofa_jax.models import build_subnet
-from ofa_jax.report import write_report
+from ofa_jax.network import build_subnet
+from ofa_jax.run import checkpoints, fail, flags, workdir
+from ofa_jax.run.card import Export, Latency, foreign_file, read_card, rendered, write_card
+from ofa_jax.run.collect import read_measured
+from ofa_jax.run.config import from_dict, to_dict
+from ofa_jax.run.data.decode import decode
+from ofa_jax.run.data.examples import Reader as ExampleReader
+from ofa_jax.run.data.image_folder import image_folder
+from ofa_jax.run.data.tfds_source import from_folder
+from ofa_jax.run.evaluate import read_evaluation, table
+from ofa_jax.run.extract import middle_winner, preprocessing, read_arch
+from ofa_jax.run.finetune import PHASE, check_begun
+from ofa_jax.run.metrics import MetricsLog
+from ofa_jax.run.plan import plan
+from ofa_jax.run.predict import find_images, read_image
+from ofa_jax.run.report import write_report
 from ofa_jax.search.cost import macs, params
 from ofa_jax.search.latency import load_latency_table, parts
 from ofa_jax.search.predictor import (
@@ -51,14 +59,7 @@ from ofa_jax.search.predictor import (
     save_predictor,
     train_predictor,
 )
-from ofa_jax.spaces import get_space, list_spaces, space_from_dict, space_to_dict
-from ofa_jax.subnets.card import Export, Latency, foreign_file, read_card, rendered, write_card
-from ofa_jax.subnets.collect import read_measured
-from ofa_jax.subnets.evaluate import read_evaluation, table
-from ofa_jax.subnets.save import middle_winner, preprocessing, read_arch
-from ofa_jax.train.finetune import PHASE, check_begun
 from ofa_jax.train.phases import learning_rate, phase_data
-from ofa_jax.train.plan import plan
 
 TINY, MBV3, RESNET = "ofa_tiny_d123_e346_k357", "ofa_mbv3_d234_e346_k357_w1.0", "ofa_resnet50"
 PROXYLESS = "ofa_proxyless_d234_e346_k357_w1.3"
@@ -172,22 +173,22 @@ def stored(directory):
 
 def overridden(directory):
     """main.py's own way: flags to a config; what argparse would print is what users read."""
-    flags = ["main.py", "--config=tests/small_run.py", "--workdir=none"]
+    argv = ["main.py", "--config=tests/small_run.py", "--workdir=none"]
     found = parsed(directory)
     for key, value in found.items() if isinstance(found, dict) else [("seed", found)]:
-        flags.append(f"--config.{key}={value}")
+        argv.append(f"--config.{key}={value}")
     told = io.StringIO()
     try:
         with contextlib.redirect_stderr(told), contextlib.redirect_stdout(told):
-            main.FLAGS.unparse_flags()
-            with mock.patch.object(sys, "argv", flags), warnings.catch_warnings():
+            flags.FLAGS.unparse_flags()
+            with mock.patch.object(sys, "argv", argv), warnings.catch_warnings():
                 # ml_collections loads config files by an old importlib call.
                 warnings.simplefilter("ignore", DeprecationWarning)
-                main.parse(flags)
-            return main.from_dict(main.FLAGS.config.to_dict())
+                flags.parse("", argv)
+            return from_dict(flags.FLAGS.config.to_dict())
     except SystemExit as end:
-        assert end.code == main.WRONG, told.getvalue()
-        raise ValueError(told.getvalue().removesuffix("\n")) from end
+        assert end.code == fail.WRONG, told.getvalue()
+        raise InputError(told.getvalue().removesuffix("\n")) from end
 
 
 OVERRIDES = [
@@ -465,7 +466,7 @@ def use_page(path):
 
 
 def sealed(directory):
-    checkpoint.check_step(directory, "full", 3)
+    checkpoints.check_step(directory, "full", 3)
 
 
 def step_directory(directory):

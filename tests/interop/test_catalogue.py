@@ -8,7 +8,7 @@ from random_nets import random_variables
 
 import ofa_jax
 from ofa_jax import interop
-from ofa_jax.subnets.save import read_arch
+from ofa_jax.run.extract import read_arch
 
 PUBLISHED = Path(__file__).parents[3] / "shared/data/once_for_all/published_subnets.json"
 

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 import ofa_jax
 from ofa_jax import checkpoint, hub, interop
-from ofa_jax.spaces import space_to_dict
+from ofa_jax.families import space_to_dict
 
 
 @pytest.fixture

@@ -9,10 +9,11 @@ import pytest
 from random_nets import golden_batch, random_variables
 
 import ofa_jax
-from ofa_jax import config as config_lib
 from ofa_jax import interop, mesh
+from ofa_jax.run import config as config_lib
+from ofa_jax.run import step as step_lib
 from ofa_jax.train.phases import phase_data
-from ofa_jax.train.step import draw_parts, init_state, train_step
+from ofa_jax.train.step import draw_parts, train_step
 
 torch = pytest.importorskip("torch", reason="torch is not installed: the extra [reference]")
 pytest.importorskip("ofa", reason="ofa is not installed: the extra [reference]")
@@ -132,14 +133,15 @@ def test_ten_steps_are_the_references(reference, name, replaced):
     labels = rng.integers(0, 10, (10, 8), np.int32)
     data = phase_data(config.phases["expand"], space, 0, images=8, batch_size=8)
     devices = mesh.data_mesh(1)
-    step = jax.jit(functools.partial(train_step, net, config, 2, devices))
+    static = step_lib.settings(config, devices, 2)
+    step = jax.jit(functools.partial(train_step, net, static))
 
     tensors = interop.to_once_for_all(variables, space)
     trainer = ReferenceTrainer(reference, space, tensors, interop.to_once_for_all(teacher, space))
-    state = init_state(config, devices, variables, 0)
+    state = step_lib.init_state(config, devices, variables, 0)
     for i in range(10):
         key = jax.random.fold_in(jax.random.key(config.seed), i)
-        archs, _ = draw_parts(space, config, data, key, 2, 1)
+        archs, _ = draw_parts(space, static, data, key, 1)
         archs = [jax.tree.map(lambda leaf, k=k: leaf[0, k], archs) for k in range(2)]
         state, metrics = step(state, teacher, data, {"image": images[i], "label": labels[i]})
         rate = float(metrics["learning_rate"])

@@ -10,9 +10,9 @@ import pytest
 
 import ofa_jax
 from ofa_jax import search
+from ofa_jax.families import MobileNetSpace
 from ofa_jax.search.genes import Genome, crossover
 from ofa_jax.space import Arch, Stage
-from ofa_jax.spaces import MobileNetSpace
 
 KEY = jax.random.key(0)
 SIZES = (16, 24)

@@ -9,7 +9,7 @@ from search.test_cost import count_macs
 
 import ofa_jax
 from ofa_jax import conv
-from ofa_jax.models.alone import Alone
+from ofa_jax.alone import Alone
 from ofa_jax.search import load_latency_table
 from ofa_jax.search.latency import parts
 from ofa_jax.space import stack
@@ -59,7 +59,7 @@ def test_the_pieces_make_up_the_net(space, monkeypatch):
     arch = space.sample(jax.random.key(3))
     total, shape = 0, (1, 64, 64, 3)
     for piece in chosen_keys(space, arch, 64):
-        net = Alone(space, piece.layer)
+        net = Alone(space, piece.layers)
         assert np.prod(shape) == piece.size**2 * piece.channels
         image = jax.ShapeDtypeStruct((1, piece.size, piece.size, piece.channels), "float32")
         variables = jax.eval_shape(net.init, jax.random.key(0), image)

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 import ofa_jax
 from ofa_jax.search import load_predictor
@@ -69,6 +70,15 @@ def test_agreement_by_hand():
     assert found["spearman"] == pytest.approx(0.8)
     assert found["rmse"] == pytest.approx(np.sqrt(0.02 / 4))
     assert agreement(np.ones(4), np.arange(4.0))["kendall_tau"] == 0.0
+
+
+def test_agreement_is_scipys_with_ties_too():
+    rng = np.random.default_rng(0)
+    for levels in (3, 10, 1000):
+        a, b = rng.integers(0, levels, (2, 60)) / levels
+        found = agreement(a, b)
+        assert found["kendall_tau"] == pytest.approx(stats.kendalltau(a, b)[0], abs=1e-12)
+        assert found["spearman"] == pytest.approx(stats.spearmanr(a, b)[0], abs=1e-12)
 
 
 def test_what_is_no_predictor(tiny, tmp_path):

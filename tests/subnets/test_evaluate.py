@@ -7,17 +7,15 @@ from random_nets import random_variables
 import ofa_jax
 from configs import smoke
 from ofa_jax import mesh
-from ofa_jax.config import DataConfig, from_dict
-from ofa_jax.data.sources import load_dataset
-from ofa_jax.data.transforms import normalize_images
-from ofa_jax.subnets.calibrate import GROUP, group
-from ofa_jax.subnets.evaluate import (
-    _sums_of_each,
+from ofa_jax.normalization import Normalization, normalize_images
+from ofa_jax.run.config import from_dict
+from ofa_jax.run.data.datasets import load_dataset
+from ofa_jax.run.evaluate import (
     calibration_images,
     evaluate_grid,
-    grid,
-    measure,
 )
+from ofa_jax.subnets.calibrate import GROUP, group
+from ofa_jax.subnets.evaluate import _sums_of_each, grid, measure
 
 
 def test_the_grid_has_the_corners_of_the_open_choices(tiny, small_resnet):
@@ -63,7 +61,7 @@ def test_four_devices_evaluate_what_one_does():
 def test_many_subnets_measure_as_one_by_one(tiny):
     net, variables = random_variables(tiny)
     archs = [tiny.largest(), tiny.smallest(), tiny.sample(jax.random.key(2))]
-    rng, data, devices = np.random.default_rng(0), DataConfig(), mesh.data_mesh(1)
+    rng, normal, devices = np.random.default_rng(0), Normalization(), mesh.data_mesh(1)
     batches = [
         {
             "image": rng.integers(0, 256, (12, 16, 16, 3)).astype(np.uint8),
@@ -75,17 +73,42 @@ def test_many_subnets_measure_as_one_by_one(tiny):
     stats = [jax.tree.map(lambda a, f=f: a * f, variables["batch_stats"]) for f in (1, 1.1, 1.2)]
     stacked = jax.tree.map(lambda *rows: jnp.stack([*rows, *rows[-1:] * (GROUP - 3)]), *stats)
     compiled = _sums_of_each._cache_size()
-    figures = measure(net, variables["params"], stacked, group(archs), batches, data, devices)
-    (first,) = measure(net, variables["params"], stacked, group(archs[:1]), batches, data, devices)
+    figures = measure(net, variables["params"], stacked, group(archs), batches, normal, devices)
+    (first,) = measure(
+        net, variables["params"], stacked, group(archs[:1]), batches, normal, devices
+    )
     assert first == figures[0]
     assert _sums_of_each._cache_size() == compiled + 1  # one program for any number
     for arch, own, figure in zip(archs, stats, figures, strict=True):
         correct = loss = 0.0
         for batch in batches:
-            images = normalize_images(batch["image"], data.mean, data.std)
+            images = normalize_images(batch["image"], *normal)
             logits = net.apply({**variables, "batch_stats": own}, images, arch)
             nats = -jax.nn.log_softmax(logits)[np.arange(12), batch["label"]]
             correct += float(((logits.argmax(-1) == batch["label"]) * batch["weight"]).sum())
             loss += float((nats * batch["weight"]).sum())
         assert figure["top1"] == pytest.approx(correct / 19)
         assert figure["loss"] == pytest.approx(loss / 19, rel=1e-4)
+
+
+def test_evaluate_without_a_config_is_what_the_run_measures(tiny):
+    net, variables = random_variables(tiny)
+    arch, rng = tiny.sample(jax.random.key(3)), np.random.default_rng(1)
+    batches = [
+        {"image": rng.integers(0, 256, (n, 16, 16, 3), np.uint8),
+         "label": rng.integers(0, 10, n, np.int32)} for n in (12, 5)
+    ]  # fmt: skip
+    one = mesh.data_mesh(1)
+    found = ofa_jax.evaluate(net, variables, arch, batches, mesh=one)
+    images = np.concatenate([batch["image"] for batch in batches])
+    labels = np.concatenate([batch["label"] for batch in batches])
+    logits = net.apply(variables, normalize_images(images), arch)
+    nats = -jax.nn.log_softmax(logits)[np.arange(17), labels]
+    assert found["top1"] == pytest.approx(float((logits.argmax(-1) == labels).mean()))
+    assert found["loss"] == pytest.approx(float(nats.mean()), rel=1e-4)
+    subnet, own = ofa_jax.extract(tiny, variables, arch)
+    alone = ofa_jax.evaluate(subnet, own, None, batches, mesh=one)
+    assert alone["top1"] == found["top1"]
+    assert alone["loss"] == pytest.approx(found["loss"], rel=1e-4)
+    with pytest.raises(ValueError, match="no image of the split could be read"):
+        ofa_jax.evaluate(net, variables, arch, [], mesh=one)

@@ -9,12 +9,14 @@ import pytest
 import small_run
 from random_nets import QUICKLY, identical, largest_difference, random_variables
 
-from ofa_jax import checkpoint, mesh
-from ofa_jax.config import ParallelConfig, from_dict
-from ofa_jax.data.transforms import normalize_images
+from ofa_jax import mesh
+from ofa_jax.normalization import normalize_images
+from ofa_jax.run import checkpoints
+from ofa_jax.run.config import ParallelConfig, from_dict
+from ofa_jax.run.step import init_state, optimizer, settings
 from ofa_jax.train.losses import smoothed_cross_entropy, soft_cross_entropy
 from ofa_jax.train.phases import phase_data
-from ofa_jax.train.step import draw_parts, init_state, optimizer, train_step
+from ofa_jax.train.step import draw_parts, train_step
 
 BATCH = 16
 
@@ -44,7 +46,8 @@ class Setting:
         _, self.teacher = random_variables(self.space, seed=1)
         self.devices = mesh.data_mesh(config.parallel.devices)
         self.phase = phase_data(config.phases["expand2"], self.space, 0, 10 * BATCH, BATCH)
-        step = functools.partial(train_step, self.net, config, 2, self.devices)
+        self.settings = settings(config, self.devices, 2)
+        step = functools.partial(train_step, self.net, self.settings)
         self.step = jax.jit(step, compiler_options=QUICKLY)
 
     def start(self):
@@ -91,7 +94,7 @@ def test_own_subnets_equal_a_plain_loop_over_the_devices_archs():
     four = setting(devices=4)
     found, (loss,) = four.run(four.start(), steps=1)
     key = jax.random.fold_in(jax.random.key(0), 0)
-    archs, _ = draw_parts(four.space, four.config, four.phase, key, 2, 4)
+    archs, _ = draw_parts(four.space, four.settings, four.phase, key, 4)
     assert len({tuple(np.ravel(a)) for a in np.asarray(archs.kernel)}) == 4
     gradients, statistics, every_loss = [], [], []
     part_gradient = plain_loop(four)
@@ -156,10 +159,10 @@ def test_devices_and_micro_steps_are_the_same_and_a_run_may_change_them(tmp_path
     np.testing.assert_allclose(their_losses, losses, rtol=1e-5)
     # Interrupted on four devices, resumed on one: as uninterrupted, but for rounding.
     saved, _ = four.run(four.start(), steps=3)
-    with checkpoint.open_phase(tmp_path, "expand2", 1) as manager:
-        checkpoint.save_step(manager, 3, saved, {})
-        checkpoint.finish_saves(manager)
-    restored = checkpoint.restore_step(tmp_path, "expand2", 3, one.start())
+    with checkpoints.open_phase(tmp_path, "expand2", 1) as manager:
+        checkpoints.save_step(manager, 3, saved, {})
+        checkpoints.finish_saves(manager)
+    restored = checkpoints.restore_step(tmp_path, "expand2", 3, one.start())
     assert identical(restored, saved)
     assert jax.tree.leaves(restored.params)[0].sharding.device_set == {jax.devices()[0]}
     resumed, _ = one.run(restored, first=3, steps=2)
@@ -191,18 +194,18 @@ def test_a_spread_optimiser_computes_the_same_with_less(tmp_path):
 
     start = spread.start()
     assert bytes_on_first(start.opt_state) < 0.3 * bytes_on_first(copied.start().opt_state)
-    with checkpoint.open_phase(tmp_path, "expand2", 1) as manager:
-        checkpoint.save_step(manager, 2, found, {})
-        checkpoint.finish_saves(manager)
-    assert identical(checkpoint.restore_step(tmp_path, "expand2", 2, copied.start()), found)
-    assert identical(checkpoint.restore_step(tmp_path, "expand2", 2, start), found)
+    with checkpoints.open_phase(tmp_path, "expand2", 1) as manager:
+        checkpoints.save_step(manager, 2, found, {})
+        checkpoints.finish_saves(manager)
+    assert identical(checkpoints.restore_step(tmp_path, "expand2", 2, copied.start()), found)
+    assert identical(checkpoints.restore_step(tmp_path, "expand2", 2, start), found)
 
 
 def test_subnets_are_own_or_the_same():
     key = jax.random.key(5)
     for subnets, different in (("own", 6), ("same", 1)):
         two = setting(devices=2, subnets=subnets)
-        archs, keys = draw_parts(two.space, two.config, two.phase, key, 2, 6)
+        archs, keys = draw_parts(two.space, two.settings, two.phase, key, 6)
         assert archs.kernel.shape == (6, 2, 2)  # of two blocks
         assert len({tuple(np.ravel(a)) for a in np.asarray(archs.kernel)}) == different
         assert len({tuple(np.ravel(k)) for k in np.asarray(jax.random.key_data(keys))}) == 6
@@ -219,10 +222,10 @@ def test_the_average_of_parameters_follows_its_formula(tmp_path):
         expected = jax.tree.map(lambda e, p, k=keep: k * e + (1 - k) * p, expected, state.params)
         assert largest_difference(state.ema, expected) < 1e-6
     assert state.result["params"] is state.ema
-    with checkpoint.open_phase(tmp_path, "expand2", 1) as manager:
-        checkpoint.save_step(manager, 4, state, {})
-        checkpoint.finish_saves(manager)
-    assert identical(checkpoint.restore_step(tmp_path, "expand2", 4, averaged.start()), state)
+    with checkpoints.open_phase(tmp_path, "expand2", 1) as manager:
+        checkpoints.save_step(manager, 4, state, {})
+        checkpoints.finish_saves(manager)
+    assert identical(checkpoints.restore_step(tmp_path, "expand2", 4, averaged.start()), state)
     unaveraged, _ = plain.run(plain.start(), steps=4)
     assert largest_difference(state.params, unaveraged.params) < 1e-6  # it only watches
     assert unaveraged.ema is None

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ofa_jax.config import from_dict
+from ofa_jax.run.config import from_dict
+from ofa_jax.run.plan import plan
 from ofa_jax.train.phases import (
     Phase,
     check_curriculum,
@@ -16,7 +17,6 @@ from ofa_jax.train.phases import (
     phase_data,
     ramp,
 )
-from ofa_jax.train.plan import plan
 
 FULL = Phase(kernels=(7,), expands=(6,), depths=(3,), distill=0.0)
 

@@ -9,10 +9,12 @@ from random_nets import QUICKLY, identical, inside, largest_difference, random_v
 
 from configs import smoke
 from ofa_jax import mesh
-from ofa_jax.config import from_dict
-from ofa_jax.models import build_supernet
+from ofa_jax.network import build_supernet
+from ofa_jax.run.config import from_dict
+from ofa_jax.run.step import init_state, jit_step, optimizer, settings
+from ofa_jax.train.optimizer import decayed
 from ofa_jax.train.phases import phase_data
-from ofa_jax.train.step import decayed, init_state, jit_step, optimizer, train_step
+from ofa_jax.train.step import train_step
 
 # One stage of up to two blocks, with squeeze-and-excite: little to compile.
 SPACE = {"depths": (1, 2), "stages": smoke.STAGES[1:]}
@@ -49,7 +51,7 @@ def setup(config, small, phase="elastic", devices=1):
         "label": rng.integers(0, 10, 16, np.int32),
     }
     devices = mesh.data_mesh(devices)
-    step = functools.partial(train_step, net, config, MOST, devices)
+    step = functools.partial(train_step, net, settings(config, devices, MOST))
     step = jax.jit(step, compiler_options=QUICKLY)
     return step, init_state(config, devices, variables, 0), teacher, data, batch
 
@@ -273,9 +275,8 @@ def test_all_phases_share_one_compilation(small):
     @jax.jit
     def step(*arguments):
         traces.append(1)
-        return train_step(
-            build_supernet(cfg.search_space(10)), cfg, 3, mesh.data_mesh(1), *arguments
-        )
+        net = build_supernet(cfg.search_space(10))
+        return train_step(net, settings(cfg, mesh.data_mesh(1), 3), *arguments)
 
     for name in cfg.curriculum:
         data = phase_data(cfg.complete(cfg.phases[name]), small, 0, 100, 10)

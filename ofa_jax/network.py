@@ -1,0 +1,53 @@
+"""The network of a space, whatever its family: as supernet and as subnet."""
+
+import numpy as np
+
+from ofa_jax.errors import InputError
+from ofa_jax.families import Network, family_of
+from ofa_jax.space import Arch, SearchSpace
+
+__all__ = ["Network", "best_compute", "build_subnet", "build_supernet", "is_supernet"]
+
+WAYS = ("masks", "branches")
+
+
+def build_supernet(space: SearchSpace, compute: str = "masks") -> Network:
+    """The supernet of a space: `net.apply(variables, images, arch)`.
+
+    Args:
+      space: any of `list_spaces()`, or one of your own.
+      compute: "masks" computes every elastic block at its largest and zeroes the rest;
+        "branches" computes only the sampled sizes. Equal results; for the cost see
+        `best_compute`.
+
+    Raises:
+      ValueError: another way to compute.
+    """
+    if compute not in WAYS:
+        raise InputError(f"compute={compute!r}: expected one of {', '.join(WAYS)}")
+    return family_of(space).network(space, compute=compute)
+
+
+def is_supernet(net: Network) -> bool:
+    """Whether a network takes an arch; a subnet has its own."""
+    return net.genes is None
+
+
+def best_compute(asked: str, platform: str) -> str:
+    """What `asked` is on a platform ("cpu", "tpu", "gpu"): "auto" takes what measured best there.
+
+    On CPU a random subnet takes half of the largest one's time as branches, and compiles three
+    times as long. The TPU compiler needs many times as long for them and holds more memory.
+    """
+    if asked != "auto":
+        return asked
+    return "branches" if platform == "cpu" else "masks"
+
+
+def build_subnet(space: SearchSpace, arch: Arch) -> Network:
+    """The plain network of one concrete arch: `subnet.apply(variables, images)`, no masks."""
+    indices = space.indices(arch)
+    active = space.active(np.asarray(indices["depth"])).tolist()
+    for field in ("kernel", "expand"):  # what is skipped makes no difference between nets
+        indices[field] = [i * keep for i, keep in zip(indices[field], active, strict=True)]
+    return family_of(space).network(space, tuple(map(tuple, indices.values())))

@@ -1,0 +1,352 @@
+"""A subnet's card: what it is, what it scores and costs, how its images are made, where it is from.
+
+`card.json` is for programs, the `README.md` beside it for people; both say the same. The card holds
+the checksum of every other file of the directory.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ofa_jax.checkpoint import checksum
+from ofa_jax.errors import InputError
+from ofa_jax.files import TEMPORARY, naming, read_json, shown, write_json, write_text
+from ofa_jax.names import check_inside, check_name, local_path
+from ofa_jax.normalization import check_normalization
+from ofa_jax.plain import build
+from ofa_jax.run.metrics import counted
+from ofa_jax.space import PIXELS
+
+CARD, README = "card.json", "README.md"
+LABELS = "labels.txt"  # the classes in the order of the logits, a line each
+TOLERANCE = 1e-4  # of the largest logit, float32: what a subnet and its files may differ by
+# What systems leave in any directory, and a killed export in this one.
+LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes what the net takes: resize, crop the centre, scale, normalise.
+
+    The shorter side is resized to `resize_shorter_side` pixels, the centre `resolution` pixels
+    wide is kept (`center_crop` is their ratio), and pixels become (pixel / 255 - mean) / std.
+    """
+
+    resize_shorter_side: int
+    center_crop: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str = "bilinear, antialiased (Pillow)"
+    channels: str = "RGB"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.resize_shorter_side <= 100 * PIXELS or not 0.01 <= self.center_crop <= 1:
+            raise InputError(
+                f"resize_shorter_side={self.resize_shorter_side}, center_crop={self.center_crop}:"
+                " expected pixels, and 0.01 to 1"
+            )
+        check_normalization(self.mean, self.std)
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """An exported file. `difference` is the largest from the subnet's logits, of the largest logit.
+
+    `accuracy` is given where it may differ from the subnet's, as of int8 files.
+    """
+
+    file: str
+    bytes: int
+    input: str
+    difference: float
+    accuracy: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_name("file", self.file)
+        if self.accuracy:
+            check_figures("accuracy", self.accuracy)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuned:
+    """How a subnet was fine-tuned: from which one, by what, and its figures by split."""
+
+    source: str
+    epochs: float
+    before: dict[str, dict[str, float]]
+    after: dict[str, dict[str, float]]
+
+    def __post_init__(self) -> None:
+        for when in (self.before, self.after):
+            if "held_out" not in when:
+                raise InputError("before, after: expected figures of held_out")
+            for split, figures in when.items():
+                check_figures(shown(split), figures)
+
+
+@dataclasses.dataclass(frozen=True)
+class Latency:
+    """Milliseconds a call of one runtime takes on one machine: median and 90th percentile."""
+
+    runtime: str
+    batch: int
+    threads: int
+    median_ms: float
+    p90_ms: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """Everything about a subnet but its weights.
+
+    Attributes:
+      name: of the subnet.
+      space: the name of its search space.
+      arch: its arch as the reference writes it, "ks", "e", "d" (and "w").
+      resolution: pixels it is calibrated and measured at.
+      classes: names, in the order of the logits.
+      preprocessing: of its images.
+      macs: multiply-accumulates for one image.
+      params: parameters, all of them.
+      accuracy: of each split measured, "top1" (share) and "loss" (nats).
+      calibration_images: how many its batch statistics were taken from.
+      largest_difference_from_supernet: of the logits, as a share of the largest.
+      source: the run, dataset and seed it comes from.
+      created: when, UTC.
+      finetuned: where it was: "from" (subnet), "epochs", "lr", "distill", "before" and "after".
+      exports: files by format.
+      latency: by runtime, on `machine`.
+      machine: where latency was measured: processor, threads, device, versions.
+      files: SHA-256 of every other file, by its path in the directory.
+      schema: version of these fields.
+    """
+
+    name: str
+    space: str
+    arch: dict[str, Any]
+    resolution: int
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    macs: int
+    params: int
+    accuracy: dict[str, dict[str, float]]
+    calibration_images: int
+    largest_difference_from_supernet: float
+    source: dict[str, Any]
+    created: str
+    finetuned: dict[str, Any] = dataclasses.field(default_factory=dict)
+    exports: dict[str, Export] = dataclasses.field(default_factory=dict)
+    latency: tuple[Latency, ...] = ()
+    machine: dict[str, Any] = dataclasses.field(default_factory=dict)
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
+    schema: int = 1
+
+    def __post_init__(self) -> None:
+        if self.schema != 1:
+            raise InputError(f"schema={self.schema}: expected 1; a newer ofa_jax wrote this card")
+        check_name("name", self.name)
+        if not 1 <= self.resolution <= PIXELS:
+            raise InputError(f"resolution={self.resolution}: expected 1 to {PIXELS} pixels")
+        for split, figures in self.accuracy.items():
+            check_figures(f"accuracy.{shown(split)}", figures)
+        for kind in self.exports:
+            if kind not in RUN:
+                raise InputError(f"exports: {shown(kind)}: expected {', '.join(RUN)}")
+        if self.finetuned:
+            build(Tuned, {**self.finetuned, "source": self.finetuned.get("from")}, "finetuned",
+                  strict=False)  # fmt: skip
+        for file in self.files:
+            check_inside("files", file)
+
+
+def check_figures(field: str, figures: Mapping[str, float]) -> None:
+    """Raises `ValueError` unless there is a top-1 among a split's figures."""
+    if not 0 <= figures.get("top1", -1.0) <= 1:
+        raise InputError(f"{field}.top1={figures.get('top1')}: expected 0 to 1")
+
+
+def find_subnet(workdir: Path, text: str) -> Path:
+    """The directory of a subnet, by its name in `workdir` or by its own path.
+
+    Raises:
+      ValueError: there is none; names what is there.
+    """
+    path = local_path("--subnet", text)
+    for directory in (workdir / "subnets" / path, path):
+        if text and (directory / CARD).is_file():
+            return directory
+    names = sorted(path.parent.name for path in (workdir / "subnets").glob(f"*/{CARD}"))
+    raise InputError(
+        f"--subnet={shown(text)}: expected a subnet's directory, or a name in"
+        f" {workdir / 'subnets'}: {', '.join(names) or 'none yet, --mode=extract makes one'}"
+    )
+
+
+def read_card(directory: Path) -> Card:
+    """The card of a subnet's directory, every file of which is as it was written.
+
+    Raises:
+      ValueError: no card, a broken one, a missing or an altered file, by name.
+    """
+    path = directory / CARD
+    if not path.is_file():
+        raise InputError(f"{directory} is no subnet: it has no {CARD}")
+    with naming(path):
+        card = build(Card, read_json(path))
+    for made in card.exports.values():
+        if made.file not in card.files:
+            raise InputError(f"{path}: {made.file} has no checksum in files")
+    for name, expected in card.files.items():
+        if not (directory / name).is_file():
+            raise InputError(f"subnet {directory}: its file {name} is missing")
+        if checksum(directory / name) != expected:
+            raise InputError(f"subnet {directory}: its file {name} is altered or truncated")
+    return card
+
+
+def foreign_file(directory: Path) -> str:
+    """Something in a directory that is not of a subnet's, by its card; "" where there is nothing.
+
+    Files that systems leave in any directory count as nothing.
+    """
+    if directory.is_symlink() or not directory.is_dir():
+        return "no directory"
+    try:
+        card = build(Card, read_json(directory / CARD))
+    except InputError:
+        return f"no readable {CARD}"
+    own = {CARD, README, *card.files}
+    for path in sorted(directory.rglob("*")):
+        name = str(path.relative_to(directory))
+        litter = path.name in LITTER or path.name.startswith(TEMPORARY)
+        if not (path.is_dir() or name in own or litter):
+            return name
+    return ""
+
+
+def write_card(directory: Path, card: Card, changed: Iterable[str] | None = None) -> None:
+    """Writes card and README, with the checksums of all files or of the `changed` ones."""
+    if changed is None:
+        changed = [
+            str(path.relative_to(directory))
+            for path in sorted(directory.rglob("*"))
+            if path.is_file() and path.name not in (CARD, README)
+        ]
+    files = {**card.files, **{name: checksum(directory / name) for name in changed}}
+    card = dataclasses.replace(card, files=files)
+    write_text(directory / README, rendered(card))
+    write_json(directory / CARD, dataclasses.asdict(card))
+
+
+# -- the README ------------------------------------------------------------------------------------
+
+RUN = {
+    "jax": """\
+import ofa_jax, jax
+subnet, variables = ofa_jax.load_subnet(".")
+logits = jax.jit(subnet.apply)(variables, images)""",
+    "stablehlo": """\
+from pathlib import Path
+
+import jax
+from jax import export
+network = export.deserialize(bytearray(Path("{file}").read_bytes()))
+logits = jax.jit(network.call)(images)""",
+    "onnx": """\
+import onnxruntime
+session = onnxruntime.InferenceSession("{file}")
+(logits,) = session.run(None, {{"images": images}})""",
+    "tflite": """\
+from ai_edge_litert.interpreter import Interpreter
+net = Interpreter("{file}")
+net.resize_tensor_input(net.get_input_details()[0]["index"], images.shape)
+net.allocate_tensors()
+net.set_tensor(net.get_input_details()[0]["index"], images)
+net.invoke()
+logits = net.get_tensor(net.get_output_details()[0]["index"])""",
+}
+RUN["onnx-int8"] = RUN["onnx"]
+
+
+def rendered(card: Card) -> str:
+    """The card as Markdown."""
+    blocks = (
+        f"# {card.name}",
+        f"A subnet of `{card.space}`, cut out of a once-for-all supernet by ofa_jax.",
+        _table(("", ""), _facts(card)),
+        "## Images",
+        _images(card),
+        "## Run it",
+        *_commands(card),
+        *_latencies(card),
+        "## Classes",
+        ", ".join(card.classes),
+        "## Where it comes from",
+        _table(("", ""), [(key, f"{value}") for key, value in _provenance(card).items()]),
+    )
+    return "\n\n".join(blocks) + "\n"
+
+
+def _facts(card: Card) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [(f"top-1, {split}", f"{figures['top1']:.2%}")
+            for split, figures in card.accuracy.items()]  # fmt: skip
+    for name, export in card.exports.items():
+        if export.accuracy:
+            rows.append((f"top-1, {name}", f"{export.accuracy['top1']:.2%}"))
+    rows += [
+        ("resolution", f"{card.resolution} px"),
+        ("MACs", f"{card.macs / 1e6:,.2f} M"),
+        ("parameters", f"{card.params / 1e6:,.3f} M"),
+        ("arch", f"`{json.dumps(card.arch)}`"),
+    ]
+    return rows
+
+
+def _images(card: Card) -> str:
+    steps = card.preprocessing
+    return (
+        f"{steps.channels}; the shorter side resized to {steps.resize_shorter_side} px"
+        f" ({steps.interpolation}), the central {card.resolution} x {card.resolution} px;"
+        f" then `(pixels / 255 - mean) / std` with mean {list(steps.mean)} and std"
+        f" {list(steps.std)}. `ofa_jax.load_subnet` and the files below that do not say uint8 take"
+        " the result as float32."
+    )
+
+
+def _commands(card: Card) -> list[str]:
+    blocks = [f"```python\n{RUN['jax']}\n```"]
+    for name, export in card.exports.items():
+        text = RUN[name].format(file=export.file)
+        told = f"`{export.file}`, {export.bytes / 1e6:.2f} MB, images {export.input}:"
+        blocks += [told, f"```python\n{text}\n```"]
+    return blocks
+
+
+def _latencies(card: Card) -> list[str]:
+    if not card.latency:
+        return []
+    rows = [
+        (row.runtime, str(row.batch), str(row.threads), f"{row.median_ms:.3f}", f"{row.p90_ms:.3f}")
+        for row in card.latency
+    ]
+    heads = ("runtime", "batch", "threads", "median ms", "90 % within ms")
+    told = ", ".join(f"{key} {value}" for key, value in card.machine.items())
+    return ["## Latency", f"On {told}.", _table(heads, rows)]
+
+
+def _provenance(card: Card) -> Mapping[str, Any]:
+    provenance = {**card.source, "created": card.created}
+    if card.finetuned:
+        before, after = (card.finetuned[when]["held_out"]["top1"] for when in ("before", "after"))
+        provenance["fine-tuned"] = (
+            f"from {card.finetuned['from']}, {counted(card.finetuned['epochs'], 'epoch')}:"
+            f" {before:.2%} to {after:.2%} on held-out images"
+        )
+    return provenance
+
+
+def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [heads, ("---",) * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,120 @@
+"""The checkpoints of a run: state and metadata of one step, in a directory for each phase."""
+
+import contextlib
+import functools
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import orbax.checkpoint as ocp
+
+from ofa_jax import checkpoint
+from ofa_jax.checkpoint import SEAL
+from ofa_jax.files import writing
+from ofa_jax.run.processes import is_first, lost_another, several
+
+Tree = Any
+
+
+@contextlib.contextmanager
+def open_phase(workdir: Path, phase: str, keep: int) -> Iterator[ocp.CheckpointManager]:
+    """The checkpoints of one phase, of which the newest `keep` stay; `workdir` must exist."""
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=keep, create=True, cleanup_tmp_directories=True
+    )
+    with writing(workdir):  # orbax would make one that vanished anew
+        (workdir / "checkpoints").mkdir(exist_ok=True)
+    manager = ocp.CheckpointManager(phase_directory(workdir, phase), options=options)
+    try:
+        yield manager
+    except BaseException:
+        if not several():  # closing waits for all processes, and one may be lost
+            with contextlib.suppress(Exception):
+                manager.close()
+        raise
+    manager.close()
+
+
+def phase_directory(workdir: Path, phase: str) -> Path:
+    """Where a phase's checkpoints are."""
+    return (workdir / "checkpoints" / phase).absolute()
+
+
+def saved_steps(workdir: Path, phase: str) -> list[int]:
+    """The steps of a phase's checkpoints, whole or not, newest first."""
+    directory = phase_directory(workdir, phase)
+    if not directory.is_dir():
+        return []
+    return sorted((int(p.name) for p in directory.iterdir() if p.name.isdigit()), reverse=True)
+
+
+def is_sealed(workdir: Path, phase: str, step: int) -> bool:
+    """Whether a checkpoint was written to its end; a killed run may leave one that was not."""
+    return (phase_directory(workdir, phase) / str(step) / SEAL).is_file()
+
+
+def check_step(workdir: Path, phase: str, step: int) -> None:
+    """Raises `ValueError`, naming the file, if a sealed checkpoint is not as it was written."""
+    checkpoint.check_seal(phase_directory(workdir, phase) / str(step))
+
+
+def put_aside(workdir: Path, phase: str, step: int) -> Path:
+    """Moves a damaged checkpoint to `damaged/`, out of the way of its step; the new place."""
+    place = workdir / "damaged" / f"{phase}-{step}"
+    place.parent.mkdir(exist_ok=True)
+    shutil.rmtree(place, ignore_errors=True)  # of the same step, when it was damaged before
+    return (phase_directory(workdir, phase) / str(step)).rename(place)
+
+
+def save_step(
+    manager: ocp.CheckpointManager, step: int, state: Tree, metadata: Mapping[str, Any]
+) -> None:
+    """Saves one step, atomically; writing goes on while training does.
+
+    All processes call it, and each writes what it alone has. The step is the data's position too:
+    a batch follows from its number.
+
+    Raises:
+      OSError: this save, or the one before, could not be written; those before are whole.
+    """
+    finish_saves(manager)
+    checkpoint.check_room(Path(manager.directory), state)
+    items = ocp.args.Composite(
+        state=ocp.args.StandardSave(state), metadata=ocp.args.JsonSave(dict(metadata))
+    )
+    _written(manager, lambda: manager.save(step, args=items))
+
+
+def finish_saves(manager: ocp.CheckpointManager) -> None:
+    """Waits until every save is on disk, and seals it with checksums; raises as `save_step`."""
+    _written(manager, manager.wait_until_finished)
+    if is_first():
+        for step in manager.all_steps():
+            directory = Path(manager.directory) / str(step)
+            _written(manager, functools.partial(checkpoint.seal, directory))
+
+
+def seal_saves(manager: ocp.CheckpointManager) -> None:
+    """Seals what is on disk completely, without waiting; to be called between steps."""
+    if not manager.is_saving_in_progress():
+        finish_saves(manager)
+
+
+def _written(manager: ocp.CheckpointManager, write: Callable[[], Any]) -> None:
+    """Runs a write and turns whatever the storage raises into one line."""
+    what = f"a checkpoint in {manager.directory} could not be written, those before it are whole"
+    with checkpoint.in_one_line(what, unless=lost_another):
+        write()
+
+
+def restore_step(workdir: Path, phase: str, step: int, like: Tree) -> Tree:
+    """The state saved at `step`, with the shapes and shardings of `like`.
+
+    Raises:
+      ValueError: the checkpoint is missing or cannot be read.
+    """
+    path = phase_directory(workdir, phase) / str(step)
+    items = ocp.args.Composite(state=ocp.args.StandardRestore(checkpoint.abstract(like)))
+    with ocp.CheckpointManager(path.parent) as manager:
+        return checkpoint.readable(path, lambda: manager.restore(step, args=items))["state"]

@@ -1,0 +1,48 @@
+"""What a search may limit: the cost of a subnet, by `config.search.cost`."""
+
+import functools
+from pathlib import Path
+
+from ofa_jax.names import local_path
+from ofa_jax.run import processes
+from ofa_jax.run.config import Config
+from ofa_jax.run.metrics import track
+from ofa_jax.search.cost import macs, params
+from ofa_jax.search.functions import Function
+from ofa_jax.search.latency import load_latency_table
+from ofa_jax.search.memory import activation_bytes
+from ofa_jax.space import SearchSpace
+from ofa_jax.subnets.latency import build_latency_table
+
+# What a person reads each cost in: name, and how much one is.
+UNITS = {"macs": ("M MACs", 1e6), "params": ("M parameters", 1e6),
+         "memory": ("KB of activations", 1e3), "latency": ("ms", 1.0)}  # fmt: skip
+
+
+def cost_function(config: Config, space: SearchSpace, directory: Path) -> Function:
+    """`config.search.cost` as a function of an arch and a resolution.
+
+    For latency without a table, one of this machine is measured, once.
+    """
+    settings = config.search
+    if settings.cost == "params":
+        return lambda arch, resolution: params(space, arch)
+    if settings.cost != "latency":
+        counted = {"macs": macs, "memory": activation_bytes}[settings.cost]
+        return functools.partial(counted, space)
+    path = directory / "latency.json"
+    if settings.latency_table:
+        path = local_path("search.latency_table", settings.latency_table)
+    if not settings.latency_table and not processes.from_first(path.exists):
+        processes.from_first(
+            lambda: build_latency_table(
+                space, search_resolutions(config), path, batch_size=settings.latency_batch,
+                dtype=config.train.dtype, track=track,
+            ).source
+        )  # fmt: skip
+    return load_latency_table(path, space)
+
+
+def search_resolutions(config: Config) -> tuple[int, ...]:
+    """The resolutions a search chooses from, ascending."""
+    return tuple(sorted(set(config.search.resolutions or config.data.resolutions)))

@@ -1,0 +1,270 @@
+"""The export command: files of a subnet for other runtimes, each loaded back and compared."""
+
+import dataclasses
+import importlib
+import itertools
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ofa_jax import checkpoint
+from ofa_jax.deploy import graph as graph_lib
+from ofa_jax.deploy.graph import Graph
+from ofa_jax.errors import InputError
+from ofa_jax.extras import check_installed
+from ofa_jax.files import TEMPORARY, written
+from ofa_jax.normalization import normalize_images
+from ofa_jax.run import processes
+from ofa_jax.run.card import TOLERANCE, Card, Export, find_subnet, read_card, write_card
+from ofa_jax.run.config import FORMATS, Config
+from ofa_jax.run.data import pipeline
+from ofa_jax.run.data.datasets import load_dataset
+from ofa_jax.run.data.sources import Dataset
+from ofa_jax.run.metrics import track
+
+Call = Callable[[np.ndarray], np.ndarray]
+
+
+class Format(NamedTuple):
+    """A kind of file: its name, the module that writes and loads it, and what that needs."""
+
+    file: str
+    module: str
+    packages: tuple[str, ...] = ()
+
+
+KINDS = {
+    "stablehlo": Format("model.stablehlo", "stablehlo", ("flatbuffers",)),
+    "onnx": Format("model.onnx", "to_onnx", ("onnx", "onnxruntime")),
+    "onnx-int8": Format("model.int8.onnx", "int8", ("onnx", "onnxruntime")),
+    "tflite": Format("model.tflite", "tflite", ("ai_edge_litert", "flatbuffers")),
+}
+assert set(KINDS) == set(FORMATS)
+
+
+def export(
+    config: Config,
+    workdir: Path,
+    text: str,
+    formats: Sequence[str],
+    *,
+    uint8: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Writes files of a subnet into its directory and describes them in its card.
+
+    Batch norms are folded into convolutions and the batch may have any size. A file is loaded
+    back and compared with the subnet on test images, one by one, in sevens and all at once; int8
+    files, calibrated on training images, are measured on the whole test split instead.
+
+    Args:
+      config: the run's configuration, for its images.
+      workdir: the run's directory.
+      text: the subnet's name, or its directory.
+      formats: of `FORMATS`.
+      uint8: whether files take pixels and normalise them, instead of normalised images.
+      overwrite: whether existing files may be replaced.
+
+    Raises:
+      ValueError: no such subnet, an altered one, an unknown format, a package that is missing, an
+        existing file, or one whose logits differ; nothing of it is left then.
+    """
+    processes.from_first(lambda: _export(config, workdir, text, formats, uint8, overwrite))
+
+
+def _export(
+    config: Config, workdir: Path, text: str, formats: Sequence[str], uint8: bool, overwrite: bool
+) -> None:
+    directory = find_subnet(workdir, text)
+    card = read_card(directory)
+    check_formats(formats)
+    for name in formats:
+        path = directory / KINDS[name].file
+        if path.exists() and not (overwrite or _mark(path).exists()):
+            raise InputError(f"{path} exists: --overwrite replaces it")
+    dataset = load_dataset(config.data)
+    if card.classes != tuple(dataset.class_names):
+        raise InputError(f"subnet {directory} has other classes than {config.data.name}")
+    subnet, variables = checkpoint.load_subnet(directory)
+    graph = graph_lib.fold(subnet, variables)
+    if uint8:
+        steps = card.preprocessing
+        graph = graph_lib.with_normalization(graph, steps.mean, steps.std)
+    images = Images(config, dataset, card, uint8)
+    wanted = np.asarray(jax.jit(subnet.apply)(variables, images.normalized))
+    for name in formats:
+        if name in card.exports:
+            # Killed between the new file and its checksum, the subnet must stay whole.
+            card = forget(card, name)
+            write_card(directory, card, [])
+        made = _write(name, graph, card, directory, images, wanted)
+        card = dataclasses.replace(card, exports={**card.exports, name: made})
+        write_card(directory, card, [made.file])
+        _mark(directory / made.file).unlink()
+        card = read_card(directory)
+        print(_told(directory, name, made, card))
+
+
+def _mark(path: Path) -> Path:
+    """A file that is beside another one while no card knows it: a killed export leaves both."""
+    return path.with_name(f"{TEMPORARY}{path.name}-begun")
+
+
+def forget(card: Card, name: str) -> Card:
+    """The card without one of its exported files."""
+    exports = {key: made for key, made in card.exports.items() if key != name}
+    files = {path: sha for path, sha in card.files.items() if path != card.exports[name].file}
+    return dataclasses.replace(card, exports=exports, files=files)
+
+
+def export_once(config: Config, workdir: Path, text: str) -> None:
+    """Writes those of the config's formats that a subnet does not have yet."""
+    exports = processes.from_first(lambda: read_card(find_subnet(workdir, text)).exports)
+    missing = [name for name in config.export.formats if name not in exports]
+    for name in config.export.formats:
+        if name in exports:
+            print(f"{name} is there: {find_subnet(workdir, text) / exports[name].file}")
+    if missing:
+        export(config, workdir, text, missing, overwrite=True)
+
+
+def check_formats(names: Sequence[str], field: str = "--format") -> None:
+    """Raises `ValueError` unless all formats are known and what they need is installed."""
+    for name in names:
+        if name not in KINDS:
+            raise InputError(f"{field}={name!r}: expected {', '.join(FORMATS)}")
+        check_installed(f"{field}={name}", "deploy", *KINDS[name].packages)
+
+
+def load_export(directory: Path, name: str, card: Card, **options: Any) -> Call:
+    """An exported file's network as a function of images `[batch, height, width, 3]`."""
+    return _module(name).load(directory / card.exports[name].file, **options)
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"ofa_jax.deploy.{KINDS[name].module}")
+
+
+class Images:
+    """The dataset's images as an exported file takes them."""
+
+    def __init__(self, config: Config, dataset: Dataset, card: Card, uint8: bool):
+        self._config, self._dataset, self._resolution = config, dataset, card.resolution
+        self._uint8 = uint8
+        first = next(iter(self._tested()))
+        pixels = jnp.asarray(first["image"][first["weight"] > 0])
+        self.normalized = normalize_images(pixels, config.data.mean, config.data.std)
+        self.sample = self._as_input(np.asarray(pixels))
+
+    def tested(self) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+        """Batches of the test split with their labels."""
+        size = self._config.evaluate.batch_size
+        total = -(-len(self._dataset.split("test")) // size)
+        for batch in track(self._tested(), total, "evaluating the file"):
+            seen = batch["weight"] > 0
+            yield self._as_input(batch["image"][seen]), batch["label"][seen]
+
+    def calibrating(self) -> list[np.ndarray]:
+        """Training images in batches, for the ranges of int8 values."""
+        settings = self._config.evaluate
+        batches = pipeline.calibration_batches(
+            self._dataset, self._config.data, self._resolution,
+            settings.calibration_images, settings.calibration_batch_size,
+        )  # fmt: skip
+        return [self._as_input(images) for images in batches]
+
+    def _tested(self) -> Iterable[Any]:
+        size = self._config.evaluate.batch_size
+        data = self._config.data
+        return pipeline.evaluation_batches(self._dataset, "test", data, self._resolution, size)
+
+    def _as_input(self, pixels: np.ndarray) -> np.ndarray:
+        if self._uint8:
+            return pixels
+        data = self._config.data
+        return np.asarray(normalize_images(jnp.asarray(pixels), data.mean, data.std))
+
+
+def _write(
+    name: str, graph: Graph, card: Card, directory: Path, images: Images, wanted: np.ndarray
+) -> Export:
+    """One file, written beside its place, compared, and only then moved there."""
+    module, path = _module(name), directory / KINDS[name].file
+    accuracy: dict[str, float] = {}
+    with written(path) as temporary:
+        if name == "onnx-int8":
+            module.write(graph, card.resolution, temporary, images.calibrating())
+            _describe(temporary, card)
+            call = module.load(temporary)
+            difference = _difference(call(images.sample), wanted)
+            accuracy = _accuracy(call, images.tested())
+        else:
+            module.write(graph, card.resolution, temporary)
+            if name == "onnx":
+                _describe(temporary, card)
+            difference = compare(module.load(temporary), images.sample, wanted, name)
+        size = temporary.stat().st_size
+        _mark(path).touch()
+    told = _input(card.resolution, name, graph_lib.normalizes(graph))
+    return Export(path.name, size, told, difference, accuracy)
+
+
+def _describe(path: Path, card: Card) -> None:
+    """Writes into an ONNX file what a program needs that has nothing else: classes, images."""
+    told = f"Subnet {card.name} of {card.space}, {card.resolution} px, by ofa_jax."
+    about = {
+        "classes": card.classes, "preprocessing": dataclasses.asdict(card.preprocessing),
+        "arch": card.arch, "source": card.source,
+    }  # fmt: skip
+    texts = {key: json.dumps(value, ensure_ascii=False) for key, value in about.items()}
+    importlib.import_module("ofa_jax.deploy.to_onnx").describe(path, told, texts)
+
+
+def _input(resolution: int, name: str, uint8: bool) -> str:
+    square = f"{resolution}, {resolution}"
+    channels_first = name.startswith("onnx") and not uint8
+    shape = f"[batch, 3, {square}]" if channels_first else f"[batch, {square}, 3]"
+    return f"{'uint8' if uint8 else 'float32'} {shape}"
+
+
+def compare(call: Call, images: np.ndarray, wanted: np.ndarray, name: str) -> float:
+    """The largest difference of a file's logits, over the largest; at batch 1, 7 and all.
+
+    Raises:
+      ValueError: it is above `TOLERANCE`.
+    """
+    batches = [images[i : i + 1] for i in range(min(len(images), 8))]
+    difference = max(
+        _difference(np.concatenate([call(batch) for batch in batches]), wanted[: len(batches)]),
+        _difference(call(images[:7]), wanted[:7]),
+        _difference(call(images), wanted),
+    )
+    if not difference <= TOLERANCE:
+        raise InputError(
+            f"the {name} file's logits differ from the subnet's by {difference:.1e} of the largest:"
+            f" expected at most {TOLERANCE:.0e}; it is not kept"
+        )
+    return difference
+
+
+def _difference(logits: np.ndarray, wanted: np.ndarray) -> float:
+    return float(np.abs(logits - wanted).max() / np.abs(wanted).max())
+
+
+def _accuracy(call: Call, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+    """{"top1"} of a file over labelled batches."""
+    hits = list(itertools.chain(*(call(x).argmax(-1) == labels for x, labels in batches)))
+    return {"top1": float(np.mean(hits))}
+
+
+def _told(directory: Path, name: str, made: Export, card: Card) -> str:
+    text = f"{name}: {directory / made.file}, {made.bytes / 1e6:.2f} MB"
+    if made.accuracy:
+        before = card.accuracy["test"]["top1"]
+        return f"{text}, top-1 {made.accuracy['top1']:.2%} on test, float32 {before:.2%}"
+    return f"{text}, within {made.difference:.0e} of the subnet's logits"

@@ -1,0 +1,115 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps, features
+from sklearn.datasets import load_sample_images
+
+from ofa_jax.errors import InputError
+from ofa_jax.run.data.decode import SUFFIXES, decode
+
+PHOTO = load_sample_images().images[0]
+
+
+def needs(kind):
+    """Skips where this machine's Pillow cannot write a format, or its OpenCV not read it."""
+    suffixes = {"AVIF": ".avif", "GIF": ".gif"}
+    if (kind == "AVIF" and not features.check("avif")) or suffixes.get(
+        kind, ".png"
+    ) not in SUFFIXES:
+        pytest.skip(f"no {kind} here")
+
+
+def encoded(kind, mode="RGB", **options):
+    file = io.BytesIO()
+    Image.fromarray(PHOTO).convert(mode).save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [("JPEG", "RGB"), ("JPEG", "L"), ("PNG", "RGB"), ("PNG", "L"), ("PNG", "P"), ("BMP", "RGB"),
+     ("WEBP", "RGB"), ("GIF", "P"), ("TIFF", "RGB"), ("TIFF", "CMYK"), ("TIFF", "1"),
+     ("PPM", "L"), ("JPEG2000", "RGB"), ("AVIF", "RGB")],
+)  # fmt: skip
+def test_every_format_gives_what_pillow_reads(kind, mode):
+    needs(kind)
+    data = encoded(kind, mode)
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    np.testing.assert_array_equal(decode(data), expected)
+
+
+def test_cmyk_and_transparency_become_three_channels():
+    assert decode(encoded("JPEG", "CMYK")).shape == PHOTO.shape
+    np.testing.assert_array_equal(decode(encoded("PNG", "RGBA")), PHOTO)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 10))
+def test_photographs_are_turned_as_the_camera_was_held(kind, orientation):
+    said = Image.Exif()
+    said[0x0112] = orientation  # 9 means nothing
+    data = encoded(kind, exif=said)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    found = decode(data)
+    np.testing.assert_array_equal(found, np.asarray(expected))
+    assert found.flags.c_contiguous
+
+
+def test_what_exif_does_not_say_turns_nothing():
+    data = encoded("JPEG")
+    plain = decode(data)
+    nonsense = data[:2] + b"\xff\xe1\x00\x10Exif\0\0nonsense" + data[2:]
+    np.testing.assert_array_equal(decode(nonsense), plain)
+
+
+def test_arrays_are_taken_as_they_are():
+    gray = PHOTO[..., :1]
+    np.testing.assert_array_equal(decode(gray), np.concatenate([gray] * 3, -1))
+    np.testing.assert_array_equal(decode(gray[..., 0]), decode(gray))
+    np.testing.assert_array_equal(decode(PHOTO), PHOTO)
+    with pytest.raises(ValueError, match="float32 of shape"):
+        decode(PHOTO.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    "kind", ["JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF"]
+)
+def test_truncated_files_are_refused(kind):
+    needs(kind)
+    data = encoded(kind, "P" if kind == "GIF" else "RGB")
+    for cut in (len(data) // 2, len(data) - 2):
+        with pytest.raises(ValueError):
+            decode(data[:cut])
+
+
+HUGE = b"P6 40000 40000 255\n"
+FLOATS = b"Pf 2 1 -1.0\n" + np.ones(2, np.float32).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "truncated, damaged or of a format"),
+        (b"hello", "truncated, damaged or of a format"),
+        (b"\xff\xd8", "."),
+        (b"\xff\xd8\xff\xe0" + b"x" * 100, "."),
+        (HUGE, "OpenCV: pixels <= CV_IO_MAX_IMAGE_PIXELS"),
+        (FLOATS, "truncated, damaged or of a format"),
+    ],
+)
+def test_garbage_is_refused(data, message):
+    with pytest.raises(ValueError, match=message) as told:
+        decode(data)
+    assert type(told.value) is InputError
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("marker", [b"\xff\xdb", b"\xff\xda", b"\xff\xd9"])
+def test_stray_bytes_between_complete_parts_are_harmless(marker):
+    data = encoded("JPEG")
+    place = data.rindex(marker)
+    strayed = data[:place] + b"stray" + data[place:]
+    np.testing.assert_array_equal(decode(strayed), decode(data))
+    with pytest.raises(ValueError, match="extraneous bytes|Premature end"):
+        decode(strayed[:-2])

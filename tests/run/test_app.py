@@ -1,0 +1,77 @@
+"""The command: how it is started, what it says is next, and how it ends."""
+
+import json
+import subprocess
+import sys
+
+from main_runs import REPOSITORY
+
+from ofa_jax.run import app
+
+# One process for all cases, as the imports are most of their time: a fork for each.
+FORKS = """
+import json, os, sys, tempfile
+from ofa_jax.errors import InputError
+from ofa_jax.run import app
+for argv, error in json.load(sys.stdin):
+    outs = [tempfile.TemporaryFile("w+") for _ in range(2)]
+    child = os.fork()
+    if not child:
+        for number, out in enumerate(outs, start=1):
+            os.dup2(out.fileno(), number)
+        def read_config(_):
+            raise eval(error)
+        app.read_config, sys.argv = read_config, argv
+        app.start()
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(json.dumps([code, *(out.seek(0) or out.read() for out in outs)]))
+"""
+EVALUATE = ["main.py", "--mode=evaluate", "--workdir=none"]
+MENDABLE = (
+    'InputError("seed=-1")', 'FloatingPointError("loss is nan")', 'OSError("no space left")'
+)  # fmt: skip
+MISTAKES = ('ValueError("shapes (3,) and (4,)")', 'TypeError("got an unexpected keyword")')
+
+
+def ends(cases):
+    """Exit code, stdout and stderr of each command line, where its config raises that error."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKS],
+        cwd=REPOSITORY,
+        input=json.dumps(cases),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_what_a_user_can_mend_is_one_line_and_a_mistake_of_ours_a_traceback():
+    found = ends([[EVALUATE, error] for error in (*MENDABLE, *MISTAKES)])
+    for error, (code, _, told) in zip((*MENDABLE, *MISTAKES), found, strict=True):
+        kind, message, _ = error.split('"')
+        if error in MENDABLE:
+            assert (code, told) == (2, f"error: {message}\n")
+        else:
+            assert code == 1
+            assert told.startswith("Traceback")
+            assert told.endswith(f"{kind.removesuffix('(')}: {message}\n")
+
+
+def test_help_names_the_command_as_it_was_started():
+    started = {"main.py": "python main.py", "/usr/bin/ofa-jax": "ofa-jax"}
+    found = ends([[[script, "--help"], ""] for script in started])
+    for (code, told, _), command in zip(found, started.values(), strict=True):
+        assert code == 0
+        assert f"\n    {command} --config=configs/digits.py --workdir=runs/digits\n" in told
+
+
+def test_what_is_next_names_the_command_as_it_was_started(monkeypatch):
+    for script, command in (
+        ("main.py", "python main.py"),
+        ("../my runs/main.py", "python '../my runs/main.py'"),
+        ("/usr/local/bin/ofa-jax", "ofa-jax"),
+    ):
+        monkeypatch.setattr(sys, "argv", [script])
+        assert app.command() == command

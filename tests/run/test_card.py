@@ -1,0 +1,80 @@
+import dataclasses
+import json
+
+import pytest
+from cards import CARD
+
+from ofa_jax.run.card import (
+    Export,
+    Latency,
+    find_subnet,
+    read_card,
+    rendered,
+    write_card,
+)
+
+
+@pytest.fixture
+def subnet(tmp_path):
+    directory = tmp_path / "subnets" / "mine"
+    (directory / "orbax").mkdir(parents=True)
+    (directory / "orbax/weights").write_text("weights")
+    write_card(directory, CARD)
+    return directory
+
+
+def test_a_card_comes_back(subnet):
+    card = read_card(subnet)
+    assert set(card.files) == {"orbax/weights"}
+    assert dataclasses.replace(card, files={}) == CARD
+    (subnet / "model.onnx").write_text("onnx")
+    made = Export("model.onnx", 4, "float32 [batch, 3, 16, 16]", 1e-6, {"top1": 0.8})
+    timed = (Latency("LiteRT", 1, 2, 0.5, 0.75),)
+    write_card(
+        subnet, dataclasses.replace(card, exports={"onnx": made}, latency=timed), ["model.onnx"]
+    )
+    again = read_card(subnet)
+    assert again.exports == {"onnx": made}
+    assert again.latency == timed
+    assert set(again.files) == {"orbax/weights", "model.onnx"}
+
+
+def test_people_read_the_same(subnet):
+    text = (subnet / "README.md").read_text()
+    assert text == rendered(read_card(subnet))
+    for line in ("| top-1, test | 90.00% |", "| MACs | 2.00 M |", "cat, dog", "pets", "18 px"):
+        assert line in text
+
+
+def test_altered_and_missing_files_are_named(subnet):
+    (subnet / "orbax/weights").write_text("other")
+    with pytest.raises(ValueError, match="mine: its file orbax/weights is altered or truncated"):
+        read_card(subnet)
+    (subnet / "orbax/weights").unlink()
+    with pytest.raises(ValueError, match="mine: its file orbax/weights is missing"):
+        read_card(subnet)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema": 2}, "schema=2: expected 1; a newer ofa_jax wrote this card"),
+        ({"colour": "red"}, "unknown field colour"),
+        ({"resolution": "big"}, "resolution='big': expected int"),
+        ({"preprocessing": {}}, "preprocessing.resize_shorter_side is missing"),
+    ],
+)
+def test_a_broken_card_is_told_by_field(subnet, change, message):
+    data = json.loads((subnet / "card.json").read_text())
+    (subnet / "card.json").write_text(json.dumps({**data, **change}))
+    with pytest.raises(ValueError, match=message):
+        read_card(subnet)
+
+
+def test_subnets_are_found_by_name_and_by_path(subnet, tmp_path):
+    assert find_subnet(tmp_path, "mine") == subnet
+    assert find_subnet(tmp_path / "elsewhere", str(subnet)) == subnet
+    with pytest.raises(ValueError, match="--subnet='yours': expected .* in .*subnets: mine"):
+        find_subnet(tmp_path, "yours")
+    with pytest.raises(ValueError, match="none yet, --mode=extract makes one"):
+        find_subnet(tmp_path / "elsewhere", "mine")

@@ -1,0 +1,113 @@
+import dataclasses
+import importlib.util
+
+import jax
+import numpy as np
+import pytest
+from cards import CARD, SUBNET_FILES
+from random_nets import random_variables
+
+import ofa_jax
+from ofa_jax.deploy import graph as graph_lib
+from ofa_jax.run import export as export_lib
+from ofa_jax.run.card import read_card, write_card
+from ofa_jax.run.config import from_dict
+from ofa_jax.run.extract import preprocessing, write_subnet
+
+DIGITS = from_dict({"curriculum": ("only",), "phases": {"only": {"distill": 0.0}}})
+
+
+@pytest.fixture
+def subnet(tiny, tmp_path):
+    """A random subnet of digits, as a directory."""
+    _, variables = random_variables(tiny)
+    arch = tiny.sample(jax.random.key(0))
+    _, own = ofa_jax.extract(tiny, variables, arch)
+    classes, steps = tuple("0123456789"), preprocessing(DIGITS.data, 16)
+    written = tiny.arch_to_dict(arch)
+    card = dataclasses.replace(CARD, arch=written, classes=classes, preprocessing=steps)
+    directory = tmp_path / "subnets" / "mine"
+    write_subnet(directory, tiny, own, card)
+    return directory
+
+
+def test_a_file_that_differs_is_not_kept(subnet, tmp_path, monkeypatch):
+    fold = graph_lib.fold
+
+    def wrong(net, variables):
+        *layers, last = fold(net, variables)
+        changed = dataclasses.replace(last.operation, bias=last.operation.bias + 0.1)
+        return (*layers, graph_lib.Layer(changed, last.inputs))
+
+    monkeypatch.setattr(graph_lib, "fold", wrong)
+    before = read_card(subnet)
+    with pytest.raises(ValueError, match="the stablehlo file's logits differ .* it is not kept"):
+        export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"])
+    assert {p.name for p in subnet.iterdir()} == SUBNET_FILES
+    assert read_card(subnet) == before
+
+
+def test_killed_while_a_file_is_replaced_the_subnet_stays_whole(subnet, tmp_path, monkeypatch):
+    export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"])
+    write = export_lib.write_card
+
+    def killed(directory, card, changed):
+        if changed:  # the new file is there, and nobody has written its checksum
+            raise KeyboardInterrupt
+        write(directory, card, changed)
+
+    monkeypatch.setattr(export_lib, "write_card", killed)
+    with pytest.raises(KeyboardInterrupt):
+        export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"], uint8=True, overwrite=True)
+    assert read_card(subnet).exports == {}  # readable, and it claims nothing
+    monkeypatch.undo()
+    export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"], uint8=True)  # what it left is ours
+    assert read_card(subnet).exports["stablehlo"].input.startswith("uint8")
+    assert not list(subnet.glob(".*"))
+    again = read_card(subnet).files["model.stablehlo"]
+    export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"], uint8=True, overwrite=True)
+    assert read_card(subnet).files["model.stablehlo"] == again  # to the bit
+    assert b".py" not in (subnet / "model.stablehlo").read_bytes()  # nothing of this machine
+    with pytest.raises(ValueError, match=r"model\.stablehlo exists: --overwrite replaces it"):
+        export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"])
+
+
+def test_what_another_program_wrote_is_not_replaced(subnet, tmp_path):
+    (subnet / "model.stablehlo").write_text("another's")
+    with pytest.raises(ValueError, match=r"model\.stablehlo exists: --overwrite replaces it"):
+        export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"])
+    assert (subnet / "model.stablehlo").read_text() == "another's"
+
+
+def test_pixels_go_in_where_asked(subnet, tmp_path):
+    export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"], uint8=True)
+    card = read_card(subnet)
+    assert card.exports["stablehlo"].input == "uint8 [batch, 16, 16, 3]"
+    call = export_lib.load_export(subnet, "stablehlo", card)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    net, variables = ofa_jax.load_subnet(subnet)
+    steps = card.preprocessing
+    images = (pixels / 255 - np.asarray(steps.mean)) / np.asarray(steps.std)
+    wanted = jax.jit(net.apply)(variables, images.astype(np.float32))
+    np.testing.assert_allclose(call(pixels), wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+def test_what_is_not_installed_is_told(subnet, tmp_path, monkeypatch):
+    found = importlib.util.find_spec
+    hide = lambda name: None if name == "onnxruntime" else found(name)  # noqa: E731
+    monkeypatch.setattr("importlib.util.find_spec", hide)
+    with pytest.raises(ValueError, match=r"needs onnxruntime: pip install 'ofa-jax\[deploy\]'"):
+        export_lib.export(DIGITS, tmp_path, "mine", ["onnx"])
+
+
+def test_a_run_names_the_config_field_of_what_is_not_installed(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    needs = r"export.formats=stablehlo needs flatbuffers: pip install 'ofa-jax\[deploy\]'"
+    with pytest.raises(ValueError, match=needs):
+        export_lib.check_formats(["stablehlo"], "export.formats")
+
+
+def test_other_classes_are_refused(subnet, tmp_path):
+    write_card(subnet, dataclasses.replace(read_card(subnet), classes=("cat", "dog")), [])
+    with pytest.raises(ValueError, match="mine has other classes than digits"):
+        export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"])

@@ -1,0 +1,36 @@
+"""The real TPU compiler, without a TPU; in an environment of its own, as it prints and stalls:
+
+pip install -e ".[test,tpu]" && pytest -n 0 tests/run/test_tpu.py     # half an hour
+"""
+
+import re
+
+import pytest
+from main_runs import run
+
+pytest.importorskip("libtpu", reason="libtpu is not installed: the extra [tpu]")
+
+IMAGENET = "--config=configs/imagenet_mbv3.py"
+
+
+@pytest.mark.parametrize(("target", "chips", "part"), [("v5e:2x2", 4, 512), ("v5e:4x4", 16, 128)])
+def test_imagenet_is_profiled_for_a_slice(target, chips, part):
+    code, out, error = run("--mode=profile", IMAGENET, f"--target={target}")
+    assert code == 0, error
+    assert f"{chips} x TPU v5 lite, not attached: 224 px, float32, {part} images a device" in out
+    memory = [
+        float(m) for m in re.findall(r"memory of a device: ([\d.]+) GB of 17.18 GB, fits", out)
+    ]
+    assert len(memory) == 1  # one program, of 1, 2 and 4 subnets
+    for step in ("1 subnet", "4 subnets and the teacher"):  # the teacher's phase, and expand 2
+        found = re.search(rf"  step of {step} +([\d,.]+) +([\d,.]+)  [\d,.]+ ms, memory", out)
+        flops, moved = (float(figure.replace(",", "")) for figure in found.groups())
+        assert 3 * 2 * 0.566 * part < flops < 4 * (4 + 1 / 3) * 2 * 0.566 * part
+        assert moved > 0.1 * flops
+    assert re.search(r"time, by the least of a step; 63% of it at the mean", out)
+
+
+def test_a_wrong_target_is_named():
+    code, _, error = run("--mode=profile", "--config=configs/smoke.py", "--target=v5e:3x3")
+    assert code == 2
+    assert "--target='v5e:3x3': expected a TPU topology such as v5e:2x2" in error
