@@ -210,3 +210,10 @@ def test_links_lead_somewhere(page):
             linked = page.parent / place if place else page
             assert linked.exists(), target
             assert not anchor or anchor in anchors(linked), target
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: page.name)
+def test_named_files_exist(page):
+    roots = "benchmarks|configs|docs|notebooks|ofa_jax|tests"
+    for name in re.findall(rf"`((?:{roots})/[\w./-]+)`", page.read_text(encoding="utf-8")):
+        assert (REPOSITORY / name).exists(), name

@@ -85,7 +85,7 @@ def test_an_undocumented_symbol_fails_the_build(checkout, tmp_path):
     page.write_text(page.read_text().replace("::: ofa_jax.search.evolve\n", ""))
     done = build(checkout, tmp_path / "site")
     assert done.returncode == 1
-    assert "differ in ofa_jax.search.evolve: add or remove" in done.stderr
+    assert "docs/reference/ lacks ofa_jax.search.evolve: add a line" in done.stderr
 
 
 def test_the_public_symbols_are_those_of_the_package(hooks):
