@@ -19,7 +19,9 @@ and does nothing once everything is done. --mode runs a single step:
     --config.x.y=z   overrides a field: docs/configuration.md
     --arch           smallest, largest, published:NAME, a JSON object or a file
     --subnet         a name in the workdir, or a subnet's directory
-    --format         one or more of stablehlo,onnx,onnx-int8,tflite
+    --format         one or more of stablehlo,onnx,onnx-fp16,onnx-int8,
+                     tflite,tflite-fp16,tflite-int8
+    --fixed_batch    images a call of the files, where delegates or compilers want it fixed
     --images         a file, a directory or a pattern
     --overwrite      extract, finetune and export replace existing files
     --traceback      show where an error comes from
@@ -73,6 +75,7 @@ OF_SUBNET = ("benchmark", "predict")
 USED_BY = {
     "subnet": ("finetune", "export", "benchmark", "predict"),
     "format": ("export",),
+    "fixed_batch": ("export",),
     "images": ("predict",),
     "strict": ("predict",),
     "json": ("predict",),
@@ -91,6 +94,8 @@ flags.DEFINE_bool("overwrite", False, "--mode=extract, finetune, export: replace
 flags.DEFINE_string("subnet", "", "--mode=finetune, export, ...: a subnet's name or directory.")
 flags.DEFINE_list("format", [], f"--mode=export: one or more of {','.join(FORMATS)}.")
 flags.DEFINE_bool("uint8", False, "--mode=export: files take pixels and normalise them.")
+flags.DEFINE_integer("fixed_batch", None, "--mode=export: images a call of the files; by default"
+                     " any number.", lower_bound=1)  # fmt: skip
 flags.DEFINE_string("images", "", "--mode=predict: a file, a directory or a pattern.")
 flags.DEFINE_bool("strict", False, "--mode=predict: an image that cannot be read is an error.")
 flags.DEFINE_bool("json", False, "--mode=predict: lines of JSON.")
@@ -141,7 +146,8 @@ def run(config: Config, workdir: Path) -> str:
             )
         case _:
             export(config, workdir, FLAGS.subnet, FLAGS.format or config.export.formats,
-                   uint8=FLAGS.uint8, overwrite=FLAGS.overwrite)  # fmt: skip
+                   uint8=FLAGS.uint8, overwrite=FLAGS.overwrite,
+                   batch=FLAGS.fixed_batch)  # fmt: skip
             return "--mode=benchmark " + quote(f"--subnet={find_subnet(workdir, FLAGS.subnet)}")
 
 

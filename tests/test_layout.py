@@ -74,6 +74,7 @@ def test_each_library_has_one_door():
         "onnx": {"deploy"},
         "onnxruntime": {"deploy"},
         "ai_edge_litert": {"deploy"},
+        "ai_edge_quantizer": {"deploy"},
         "torch": {"interop", "deploy"},
     }
     for path in PACKAGE.rglob("*.py"):

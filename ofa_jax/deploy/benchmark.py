@@ -18,6 +18,7 @@ from ofa_jax.metrics import track
 from ofa_jax.models import Network
 from ofa_jax.subnets.card import Card, Latency, read_card, write_card
 from ofa_jax.subnets.latency import machine
+from ofa_jax.subnets.precision import RUNTIMES
 
 WARM, ROUNDS, REPEATS = 3, 5, 50
 Call = Callable[[], Any]
@@ -60,6 +61,8 @@ def _calls(directory: Path, card: Card, batch: int) -> dict[Case, Call]:
     for name, made in card.exports.items():
         if any(importlib.util.find_spec(package) is None for package in KINDS[name].packages):
             continue
+        if made.batch not in (None, batch):
+            continue
         taken = pixels if made.input.startswith("uint8") else images
         if name == "stablehlo":
             loaded = load_export(directory, name, card)
@@ -72,9 +75,6 @@ def _calls(directory: Path, card: Card, batch: int) -> dict[Case, Call]:
         for threads in sorted({1, cores}):
             calls["PyTorch reference", threads, batch] = _torch(subnet, card, batch, threads)
     return calls
-
-
-RUNTIMES = {"onnx": "ONNX Runtime", "onnx-int8": "ONNX Runtime int8", "tflite": "LiteRT"}
 
 
 def _torch(subnet: Network, card: Card, batch: int, threads: int) -> Call:
