@@ -154,7 +154,7 @@ def by_onnx(path: Path, images: np.ndarray) -> Call:
     """The standard's own, slow evaluator."""
     from onnx.reference import ReferenceEvaluator
 
-    network = ReferenceEvaluator(str(path))
+    network: Any = ReferenceEvaluator(str(path))
     return lambda x: np.asarray(network.run(None, {to_onnx.INPUT: to_onnx.as_input(x)})[0])
 
 

@@ -48,7 +48,7 @@ def _bound_swishes(path: Path) -> None:
     model = onnx.load(path)
     nodes = list(model.graph.node)
     del model.graph.node[:]
-    model.graph.initializer.append(numpy_helper.from_array(np.float32(-3), "lowest"))
+    model.graph.initializer.append(numpy_helper.from_array(np.asarray(-3, np.float32), "lowest"))
     for node in nodes:
         if node.op_type == "HardSwish":
             bounded = f"{node.input[0]}_bounded"
