@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,7 +68,8 @@ def main() -> None:
     parser.add_argument("--space", default="ofa_tiny_d123_e346_k357")
     parser.add_argument("--resolution", type=int, default=16)
     parser.add_argument("--time", action="store_true")
-    parser.add_argument("--formats", nargs="+", default=["onnx", "tflite"], help="with --time")
+    parser.add_argument("--formats", nargs="+", choices=WRITERS, help="default: all; with --time,"
+                        " onnx and tflite")  # fmt: skip
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=5, help="calls in a row in each round")
@@ -83,7 +84,7 @@ def main() -> None:
         if args.time:
             figures: Any = times(space, supernet, images, args, Path(scratch))
         else:
-            figures = table(space, supernet, pixels, images, Path(scratch))
+            figures = table(space, supernet, pixels, images, args.formats or WRITERS, Path(scratch))
     harness.finish(args.json, {"rows": figures})
 
 
@@ -111,14 +112,15 @@ def write(case: Case, graph: Graph, resolution: int, path: Path, images: np.ndar
 
 
 def table(
-    space: SearchSpace, supernet: Any, pixels: np.ndarray, images: np.ndarray, scratch: Path
-) -> list[dict[str, Any]]:
+    space: SearchSpace, supernet: Any, pixels: np.ndarray, images: np.ndarray,
+    formats: Iterable[str], scratch: Path,
+) -> list[dict[str, Any]]:  # fmt: skip
     """A row for each file and runtime, printed as they are made."""
     graph = folded(space, supernet, space.sample(jax.random.key(0)), images)
     wanted, resolution = np.asarray(graph_lib.run(graph, jnp.asarray(images))), pixels.shape[1]
     normalizing = graph_lib.with_normalization(graph, MEAN, STD)
     cases = [Case(form, uint8, batch)
-             for form in WRITERS for uint8 in (False, True) for batch in (None, 1)]  # fmt: skip
+             for form in formats for uint8 in (False, True) for batch in (None, 1)]  # fmt: skip
     rows = []
     print(f"{'file':30} {'runtime':20} {'largest difference':>18} {'dB':>6}")
     for i, case in enumerate(cases):
@@ -188,7 +190,8 @@ def by_ncnn(path: Path, images: np.ndarray) -> Call:
         f"inputshape=[{','.join(map(str, one.shape))}]{'u8' if one.dtype == np.uint8 else 'f32'}"
     )
     pnnx = Path(sys.executable).with_name("pnnx")
-    subprocess.run([pnnx, path.name, shape], cwd=path.parent, capture_output=True, check=True)
+    command = [str(pnnx), path.name, shape, "fp16=0"]
+    subprocess.run(command, cwd=path.parent, capture_output=True, check=True)
     network = ncnn.Net()
     network.opt.use_fp16_storage = network.opt.use_fp16_arithmetic = False
     network.opt.use_bf16_storage = False
@@ -254,7 +257,7 @@ def times(
     rows = []
     for name, arch in archs(space).items():
         graph, calls = folded(space, supernet, arch, images), {}
-        for form in args.formats:
+        for form in args.formats or ("onnx", "tflite"):
             path = scratch / form
             write(Case(form, False, None), graph, args.resolution, path, images[:8])
             for threads in args.threads:
