@@ -50,6 +50,7 @@ WRITERS = {
 }  # fmt: skip
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IMAGES = 32
+ARCHS = ("largest", "kernels", "random1", "random2", "smallest")
 
 
 class Case(NamedTuple):
@@ -70,6 +71,7 @@ def main() -> None:
     parser.add_argument("--time", action="store_true")
     parser.add_argument("--formats", nargs="+", choices=WRITERS, help="default: all; with --time,"
                         " onnx and tflite")  # fmt: skip
+    parser.add_argument("--archs", nargs="+", choices=ARCHS, default=ARCHS, help="with --time")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=5, help="calls in a row in each round")
@@ -79,7 +81,7 @@ def main() -> None:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (IMAGES, args.resolution, args.resolution, 3), np.uint8)
     images = np.asarray((pixels / 255 - MEAN) / STD, np.float32)
-    supernet = trained(space, images)
+    supernet = random_supernet(space)
     with tempfile.TemporaryDirectory() as scratch:
         if args.time:
             figures: Any = times(space, supernet, images, args, Path(scratch))
@@ -88,18 +90,27 @@ def main() -> None:
     harness.finish(args.json, {"rows": figures})
 
 
-def trained(space: SearchSpace, images: np.ndarray) -> Any:
-    """Variables of a supernet at random."""
-    net = ofa_jax.build_supernet(space)
-    return jax.jit(net.init)(jax.random.key(0), images[:1], space.largest())
+def random_supernet(space: SearchSpace) -> Any:
+    """Variables at random, of a scale that keeps values of one size from layer to layer."""
+    net, rng = ofa_jax.build_supernet(space), np.random.default_rng(0)
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), image, space.largest())
+
+    def draw(path: Any, shape: jax.ShapeDtypeStruct) -> np.ndarray:
+        name = jax.tree_util.keystr(path)
+        if "_matrix" in name:
+            return np.eye(shape.shape[0], dtype=np.float32)
+        if "kernel" in name:
+            fan_in = np.prod(shape.shape[:-1])
+            return rng.standard_normal(shape.shape, np.float32) * np.float32(np.sqrt(2 / fan_in))
+        return np.full(shape.shape, "scale" in name or "var" in name, np.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-def folded(space: SearchSpace, supernet: Any, arch: Arch, images: np.ndarray) -> Graph:
-    """The layers of one subnet, calibrated: else values fade from layer to layer."""
-    net = ofa_jax.build_supernet(space)
-    stats = ofa_jax.calibrate(net, supernet, arch, [jnp.asarray(images[:8])])
-    subnet, own = ofa_jax.extract(space, {**supernet, "batch_stats": stats}, arch)
-    return graph_lib.fold(subnet, own)
+def folded(space: SearchSpace, supernet: Any, arch: Arch) -> Graph:
+    """The layers of one subnet."""
+    return graph_lib.fold(*ofa_jax.extract(space, supernet, arch))
 
 
 def write(case: Case, graph: Graph, resolution: int, path: Path, images: np.ndarray) -> None:
@@ -116,7 +127,7 @@ def table(
     formats: Iterable[str], scratch: Path,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """A row for each file and runtime, printed as they are made."""
-    graph = folded(space, supernet, space.sample(jax.random.key(0)), images)
+    graph = folded(space, supernet, space.sample(jax.random.key(0)))
     wanted, resolution = np.asarray(graph_lib.run(graph, jnp.asarray(images))), pixels.shape[1]
     normalizing = graph_lib.with_normalization(graph, MEAN, STD)
     cases = [Case(form, uint8, batch)
@@ -240,14 +251,14 @@ RUNTIMES = {
 # -- times -----------------------------------------------------------------------------------------
 
 
-def archs(space: SearchSpace) -> dict[str, Arch]:
-    """Five of a MobileNetV3 space: both ends, the largest kernels on small blocks, two random."""
-    kernels = {"ks": space.kernels[-1], "e": space.expands[0], "d": space.depths[0]}
-    return {
-        "largest": space.largest(), "kernels 7, else smallest": space.arch_from_dict(kernels),
-        "random 1": space.sample(jax.random.key(1)), "random 2": space.sample(jax.random.key(2)),
-        "smallest": space.smallest(),
-    }  # fmt: skip
+def arch_of(space: SearchSpace, name: str) -> Arch:
+    """Both ends of a space, its largest kernels on blocks as small as can be, or at random."""
+    if name == "kernels":
+        values = {"ks": space.kernels[-1], "e": space.expands[0], "d": space.depths[0]}
+        return space.arch_from_dict(values)
+    if name.startswith("random"):
+        return space.sample(jax.random.key(int(name.removeprefix("random"))))
+    return space.largest() if name == "largest" else space.smallest()
 
 
 def times(
@@ -255,8 +266,8 @@ def times(
 ) -> list[dict[str, Any]]:
     """Median milliseconds of each arch, format and number of threads."""
     rows = []
-    for name, arch in archs(space).items():
-        graph, calls = folded(space, supernet, arch, images), {}
+    for name in args.archs:
+        graph, calls = folded(space, supernet, arch_of(space, name)), {}
         for form in args.formats or ("onnx", "tflite"):
             path = scratch / form
             write(Case(form, False, None), graph, args.resolution, path, images[:8])
@@ -268,7 +279,7 @@ def times(
             ms = 1e3 * statistics.median(seconds)
             rows.append({"arch": name, "format": form, "threads": threads, "ms": ms,
                          "least_ms": 1e3 * min(seconds)})  # fmt: skip
-            print(f"{name:26} {form:12} {threads} threads  median {ms:8.2f} ms, least"
+            print(f"{name:10} {form:12} {threads} threads  median {ms:8.2f} ms, least"
                   f" {1e3 * min(seconds):8.2f}", flush=True)  # fmt: skip
     return rows
 
