@@ -14,6 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from ofa_jax.config import FORMATS
+
 REPOSITORY = Path(__file__).parents[1]
 RUN = Path(sys.argv[1])
 SUBNET = RUN / "subnets/smallest"
@@ -56,7 +58,7 @@ def cases(scratch: Path) -> dict[str, tuple[list[str], str]]:
         ),
         "README, Python": (["-c", readme_python()], WORKS),
     }  # fmt: skip
-    for form in ("stablehlo", "onnx", "onnx-int8", "tflite"):
+    for form in FORMATS:
         does = WORKS if form == "stablehlo" else NAMES_EXTRA
         found[f"export --format={form}"] = (main_py(*exports, f"--format={form}"), does)
     for name, flags in BENCHMARKS.items():

@@ -21,7 +21,7 @@ from random_nets import identical
 
 import ofa_jax
 from ofa_jax.normalization import normalize_images
-from ofa_jax.run.config import DataConfig
+from ofa_jax.run.config import FORMATS, DataConfig
 from ofa_jax.run.data.datasets import load_dataset
 from ofa_jax.run.data.pipeline import evaluation_batches
 
@@ -263,16 +263,16 @@ def check_snippets(directory, readme, card):
         names = {"images": np.ascontiguousarray(images)}
         with contextlib.chdir(directory):
             exec(block, names)
-        if kind != "onnx-int8":
-            logits.append(np.asarray(names["logits"]))
-    for other in logits[1:]:
-        np.testing.assert_allclose(other, logits[0], atol=1e-4 * np.abs(logits[0]).max())
+        if not kind.endswith("int8"):
+            logits.append((np.asarray(names["logits"]), 5e-3 if kind.endswith("fp16") else 1e-4))
+    for other, share in logits[1:]:
+        np.testing.assert_allclose(other, logits[0][0], atol=share * np.abs(other).max())
 
 
 def test_a_subnet_goes_to_every_runtime(smoke, tmp_path):
     workdir, _ = smoke
     flags = (f"--workdir={workdir}", "--subnet=smallest")
-    formats = "stablehlo,onnx,onnx-int8,tflite"
+    formats = ",".join(FORMATS)
     code, out, error = run("--mode=export", *flags, f"--format={formats}")
     assert code == 0, error
     subnet = workdir / "subnets/smallest"
@@ -280,11 +280,16 @@ def test_a_subnet_goes_to_every_runtime(smoke, tmp_path):
     assert ",".join(card["exports"]) == formats
     for name, made in card["exports"].items():
         assert (subnet / made["file"]).stat().st_size == made["bytes"]
-        assert name == "onnx-int8" or made["difference"] < 1e-4
-    top1, quantized = card["accuracy"]["test"]["top1"], card["exports"]["onnx-int8"]["accuracy"]
-    assert abs(quantized["top1"] - top1) < 0.1
-    assert card["exports"]["onnx-int8"]["bytes"] < card["exports"]["onnx"]["bytes"]
-    assert f"top-1 {quantized['top1']:.2%} on test, float32 {top1:.2%}" in out
+        rounded = name.endswith(("fp16", "int8"))
+        assert rounded == (made["difference"] > 1e-4) == (made["snr_db"] is not None), name
+    top1 = card["accuracy"]["test"]["top1"]
+    for name, (share, least) in {"fp16": (0.65, 40), "int8": (0.6, 15)}.items():
+        for kind in ("onnx", "tflite"):
+            plain, made = card["exports"][kind], card["exports"][f"{kind}-{name}"]
+            assert made["bytes"] < share * plain["bytes"]
+            assert made["snr_db"] > least
+            assert abs(made["accuracy"]["top1"] - top1) < 0.1
+            assert f"top-1 {made['accuracy']['top1']:.2%} on test, float32 {top1:.2%}" in out
     code, _, error = run("--mode=export", *flags, "--format=onnx")
     assert (code, "model.onnx exists: --overwrite replaces it" in error) == (2, True)
 
@@ -302,7 +307,8 @@ def test_a_subnet_goes_to_every_runtime(smoke, tmp_path):
     assert code == 0, error
     card = json.loads((moved / "card.json").read_text())
     timed = {(row["runtime"], row["batch"]) for row in card["latency"]}
-    runtimes = ("JAX", "StableHLO", "ONNX Runtime", "ONNX Runtime int8", "LiteRT")
+    runtimes = ("JAX", "StableHLO", "ONNX Runtime", "ONNX Runtime fp16", "ONNX Runtime int8",
+                "LiteRT", "LiteRT fp16", "LiteRT int8")  # fmt: skip
     assert timed == {(runtime, batch) for runtime in runtimes for batch in (1, 4)}
     assert all(0 < row["median_ms"] <= row["p90_ms"] for row in card["latency"])
     readme = (moved / "README.md").read_text()
@@ -311,7 +317,7 @@ def test_a_subnet_goes_to_every_runtime(smoke, tmp_path):
     assert "| LiteRT | 4 |" in readme
     assert (moved / "labels.txt").read_text().split() == card["classes"]
     check_snippets(moved, readme, card)
-    for file in ("model.onnx", "model.int8.onnx"):
+    for file in ("model.onnx", "model.fp16.onnx", "model.int8.onnx"):
         model = onnx.load(moved / file)
         told = {prop.key: json.loads(prop.value) for prop in model.metadata_props}
         assert told["classes"] == card["classes"]

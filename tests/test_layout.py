@@ -123,6 +123,7 @@ def test_each_library_has_one_door():
         "onnx": {"deploy"},
         "onnxruntime": {"deploy"},
         "ai_edge_litert": {"deploy"},
+        "ai_edge_quantizer": {"deploy"},
         "torch": {"interop", "run.benchmark"},
     }
     for name, path in MODULES.items():

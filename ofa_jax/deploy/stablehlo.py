@@ -15,10 +15,13 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 PLACES = "jax_traceback_in_locations_limit"
 
 
-def write(graph: Graph, resolution: int, path: Path) -> None:
-    """Writes what `jax.export.deserialize` reads: `[batch, height, width, 3]` to logits."""
+def write(graph: Graph, resolution: int, path: Path, *, batch: int | None = None) -> None:
+    """Writes what `jax.export.deserialize` reads: `[batch, height, width, 3]` to logits.
+
+    A fixed `batch` is what compilers without symbolic shapes take, such as IREE's.
+    """
     dtype = np.dtype("uint8" if graph_lib.normalizes(graph) else "float32")
-    shape = export.symbolic_shape(f"batch, {resolution}, {resolution}, 3")
+    shape = export.symbolic_shape(f"{batch or 'batch'}, {resolution}, {resolution}, 3")
 
     def network(images: jax.Array) -> jax.Array:
         return graph_lib.run(graph, images)

@@ -34,9 +34,12 @@ FUSED = {
 }
 
 
-def write(graph: Graph, resolution: int, path: Path) -> None:
-    """Writes `[batch, height, width, 3]` to logits; batch 1 until the runtime resizes its input."""
-    model = Model()
+def write(graph: Graph, resolution: int, path: Path, *, batch: int | None = None) -> None:
+    """Writes `[batch, height, width, 3]` to logits, of a fixed `batch` or of any.
+
+    A batch of any size is 1 until the runtime resizes its input.
+    """
+    model = Model(batch)
     sizes = graph_lib.shapes(graph, resolution)
     dtype = "uint8" if graph_lib.normalizes(graph) else "float32"
     values = [model.tensor(sizes[0], dtype, name="images")]
@@ -65,9 +68,13 @@ def load(path: Path, threads: int | None = None) -> Callable[[np.ndarray], np.nd
 
 
 class Model:
-    """A model that grows: tensors are numbers, those with data are constants."""
+    """A model that grows: tensors are numbers, those with data are constants.
 
-    def __init__(self) -> None:
+    `shapes` are those of one image; `batch` is how many a call takes, where that is fixed.
+    """
+
+    def __init__(self, batch: int | None = None) -> None:
+        self.batch = batch
         self.graph = schema.SubGraphT()
         self.graph.tensors, self.graph.operators, self.graph.name = [], [], "subnet"
         self.buffers = [schema.BufferT()]  # number 0, of all tensors without data
@@ -78,8 +85,8 @@ class Model:
         """A new value; its first axis is the batch."""
         tensor = schema.TensorT()
         tensor.name = name or f"value_{len(self.graph.tensors)}"
-        tensor.shape, tensor.type = np.asarray(shape, np.int32), TYPES[dtype]
-        tensor.shapeSignature = np.asarray([-1, *shape[1:]], np.int32)
+        tensor.shape, tensor.type = _int32([self.batch or 1, *shape[1:]]), TYPES[dtype]
+        tensor.shapeSignature = None if self.batch else _int32([-1, *shape[1:]])
         self.graph.tensors.append(tensor)
         self.shapes.append(tuple(shape))
         return len(self.graph.tensors) - 1
@@ -89,6 +96,7 @@ class Model:
         array = np.ascontiguousarray(array)
         number = self.tensor(array.shape, str(array.dtype))
         tensor, buffer = self.graph.tensors[number], schema.BufferT()
+        tensor.shape = _int32(array.shape)
         buffer.data = np.frombuffer(array.tobytes(), np.uint8)
         tensor.buffer, tensor.shapeSignature = len(self.buffers), None
         self.buffers.append(buffer)
@@ -257,12 +265,8 @@ def _add_squeeze_excite(model: Model, layer: SqueezeExcite, x: int, shape: tuple
     pooled = (1, 1, 1, shape[-1])
     y = _mean(model, x, pooled, keep=True)
     y = pointwise(layer.reduce, layer.reduce_bias, "relu", y)
-    y = pointwise(layer.expand, layer.expand_bias, None, y)
     # A hard sigmoid: min(max(y + 3, 0), 6) / 6.
-    y = model.add(
-        Op.ADD, [y, model.constant(np.asarray([3], np.float32))], pooled, "AddOptions", "relu6"
-    )
-    y = model.add(
-        Op.MUL, [y, model.constant(np.asarray([1 / 6], np.float32))], pooled, "MulOptions"
-    )
+    y = pointwise(layer.expand, layer.expand_bias + 3, "relu6", y)
+    sixth = model.constant(np.asarray([1 / 6], np.float32))
+    y = model.add(Op.MUL, [y, sixth], pooled, "MulOptions")
     return model.add(Op.MUL, [x, y], shape, "MulOptions")

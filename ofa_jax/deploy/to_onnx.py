@@ -31,23 +31,37 @@ OPSET, IR_VERSION = 17, 9  # of 2022 and 2023: what runtimes on devices know
 INPUT, OUTPUT = "images", "logits"
 
 
-def write(graph: Graph, resolution: int, path: Path) -> None:
-    """Writes a model that `onnx.checker` accepts; a batch of any size.
+def write(
+    graph: Graph, resolution: int, path: Path, *, batch: int | None = None, half: bool = False
+) -> None:
+    """Writes a model that `onnx.checker` accepts.
 
     Its input is `[batch, 3, height, width]` float32, or uint8 `[batch, height, width, 3]` where
-    the graph normalises.
+    the graph normalises; its output is float32.
+
+    Args:
+      graph: from `graph.fold`.
+      resolution: pixels of the images.
+      path: the file's.
+      batch: images a call; any number by default. With a fixed one the file holds only what phone
+        delegates (NNAPI, Core ML) take.
+      half: whether it computes in float16.
     """
-    nodes = Nodes()
+    nodes = Nodes(half, batch)
     names, sizes = [INPUT], graph_lib.shapes(graph, resolution)
+    if half and not graph_lib.normalizes(graph):
+        names = [nodes.add("Cast", names, to=TensorProto.FLOAT16)]
     for i, (operation, inputs) in enumerate(graph):
-        names.append(OUTPUT if i == len(graph) - 1 else f"value_{i + 1}")
+        names.append(OUTPUT if i == len(graph) - 1 and not half else f"value_{i + 1}")
         _add(nodes, operation, [names[j] for j in inputs], names[-1], sizes[inputs[0]])
-    square = [resolution, resolution]
+    if half:
+        nodes.add("Cast", [names[-1]], OUTPUT, to=TensorProto.FLOAT)
+    size, square = batch or "batch", [resolution, resolution]
     if graph_lib.normalizes(graph):
-        images = helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["batch", *square, 3])
+        images = helper.make_tensor_value_info(INPUT, TensorProto.UINT8, [size, *square, 3])
     else:
-        images = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", 3, *square])
-    logits = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", sizes[-1][-1]])
+        images = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [size, 3, *square])
+    logits = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [size, sizes[-1][-1]])
     made = helper.make_graph(nodes.nodes, "subnet", [images], [logits], nodes.constants)
     model = helper.make_model(
         made,
@@ -89,16 +103,25 @@ def as_input(images: np.ndarray) -> np.ndarray:
 
 
 class Nodes:
-    """The nodes of a model and its constants."""
+    """The nodes of a model and its constants: in float16 where `half`.
 
-    def __init__(self) -> None:
+    With a fixed `batch` they are what phone delegates know: HardSwish is sums, products and a Clip,
+    Flatten is Reshape.
+    """
+
+    def __init__(self, half: bool = False, batch: int | None = None) -> None:
+        self.half, self.batch = half, batch
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
     def constant(self, array: Any) -> str:
-        """The name of a new constant."""
+        """The name of a new constant, in the precision of the model."""
+        return self.exactly(np.asarray(array, np.float16 if self.half else np.float32))
+
+    def exactly(self, array: np.ndarray) -> str:
+        """The name of a new constant as it is."""
         name = f"constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.constants.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def add(self, kind: str, inputs: list[str], output: str = "", **attributes: Any) -> str:
@@ -117,9 +140,16 @@ class Nodes:
             return self.add(kind, inputs, output, **attributes)
         x = self.add(kind, inputs, **attributes)
         if act == "relu6":
-            limits = [self.constant(np.float32(0)), self.constant(np.float32(6))]
-            return self.add("Clip", [x, *limits], output)
+            return self.clipped(x, 6, output)
+        if act == "h_swish" and self.batch:
+            y = self.clipped(self.add("Add", [x, self.constant(3)]), 6)
+            y = self.add("Mul", [y, self.constant(1 / 6)])
+            return self.add("Mul", [x, y], output)
         return self.add({"relu": "Relu", "h_swish": "HardSwish"}[act], [x], output)
+
+    def clipped(self, x: str, highest: float, output: str = "") -> str:
+        """What lies between 0 and `highest`."""
+        return self.add("Clip", [x, self.constant(0), self.constant(highest)], output)
 
 
 def _add(
@@ -131,8 +161,12 @@ def _add(
             x = nodes.add("Cast", inputs, to=TensorProto.FLOAT)
             x = nodes.add("Transpose", [x], perm=[0, 3, 1, 2])
             factor, offset = graph_lib.affine(mean, std)
-            x = nodes.add("Mul", [x, nodes.constant(factor[:, None, None])])
-            nodes.add("Add", [x, nodes.constant(offset[:, None, None])], output)
+            x = nodes.add("Mul", [x, nodes.exactly(factor[:, None, None])])
+            offsets = nodes.exactly(offset[:, None, None])
+            if nodes.half:  # pixels are normalised in float32
+                nodes.add("Cast", [nodes.add("Add", [x, offsets])], output, to=TensorProto.FLOAT16)
+            else:
+                nodes.add("Add", [x, offsets], output)
         case Conv(weight, bias, stride, act, depthwise):
             size = weight.shape[0]
             weights = [nodes.constant(weight.transpose(3, 2, 0, 1)), nodes.constant(bias)]
@@ -158,19 +192,26 @@ def _add(
             size = {"kernel_shape": [2, 2], "strides": [2, 2], "pads": pads}
             nodes.add("AveragePool", inputs, output, count_include_pad=0, **size)
         case Mean():
-            nodes.add("Flatten", [nodes.add("GlobalAveragePool", inputs)], output)
+            _flatten(nodes, nodes.add("GlobalAveragePool", inputs), shape[-1], output)
         case Dense(weight, bias, act):
             constants = [nodes.constant(weight), nodes.constant(bias)]
             nodes.activated(act, "Gemm", [*inputs, *constants], output)
 
 
+def _flatten(nodes: Nodes, x: str, channels: int, output: str) -> None:
+    if nodes.batch is None:
+        nodes.add("Flatten", [x], output)
+    else:
+        nodes.add("Reshape", [x, nodes.exactly(np.asarray([nodes.batch, channels]))], output)
+
+
 def _add_squeeze_excite(nodes: Nodes, layer: SqueezeExcite, x: str, output: str) -> None:
-    y = nodes.add("GlobalAveragePool", [x])
-    for weight, bias, act in (
-        (layer.reduce, layer.reduce_bias, "Relu"),
-        (layer.expand, layer.expand_bias, ""),
-    ):
+    def pointwise(weight: np.ndarray, bias: np.ndarray, y: str) -> str:
         weights = [nodes.constant(weight.T[:, :, None, None]), nodes.constant(bias)]
-        y = nodes.add("Conv", [y, *weights], kernel_shape=[1, 1])
-        y = nodes.add(act, [y]) if act else y
-    nodes.add("Mul", [x, nodes.add("HardSigmoid", [y], alpha=1 / 6, beta=0.5)], output)
+        return nodes.add("Conv", [y, *weights], kernel_shape=[1, 1])
+
+    y = nodes.add("GlobalAveragePool", [x])
+    y = nodes.add("Relu", [pointwise(layer.reduce, layer.reduce_bias, y)])
+    # A hard sigmoid is a Clip of y / 6 + 1 / 2: delegates know no HardSigmoid.
+    y = nodes.clipped(pointwise(layer.expand / 6, layer.expand_bias / 6 + 0.5, y), 1)
+    nodes.add("Mul", [x, y], output)

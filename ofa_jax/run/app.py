@@ -19,7 +19,9 @@ and does nothing once everything is done. --mode runs a single step:
     --config.x.y=z   overrides a field: docs/configuration.md
     --arch           smallest, largest, published:NAME, a JSON object or a file
     --subnet         a name in the workdir, or a subnet's directory
-    --format         one or more of stablehlo,onnx,onnx-int8,tflite
+    --format         one or more of stablehlo,onnx,onnx-fp16,onnx-int8,
+                     tflite,tflite-fp16,tflite-int8
+    --fixed_batch    images a call of the files, where delegates or compilers want it fixed
     --images         a file, a directory or a pattern
     --overwrite      extract, finetune and export replace existing files
     --traceback      show where an error comes from
@@ -146,7 +148,8 @@ def run(config: Config, workdir: Path) -> str:
             )
         case _:
             export(config, workdir, FLAGS.subnet, FLAGS.format or config.export.formats,
-                   uint8=FLAGS.uint8, overwrite=FLAGS.overwrite)  # fmt: skip
+                   uint8=FLAGS.uint8, overwrite=FLAGS.overwrite,
+                   batch=FLAGS.fixed_batch)  # fmt: skip
             return "--mode=benchmark " + quote(f"--subnet={find_subnet(workdir, FLAGS.subnet)}")
 
 

@@ -18,6 +18,7 @@ from ofa_jax.network import Network
 from ofa_jax.run.card import Card, Latency, read_card, write_card
 from ofa_jax.run.export import KINDS, load_export
 from ofa_jax.run.metrics import track
+from ofa_jax.run.precision import RUNTIMES
 from ofa_jax.subnets.latency import machine
 
 WARM, ROUNDS, REPEATS = 3, 5, 50
@@ -61,6 +62,8 @@ def _calls(directory: Path, card: Card, batch: int) -> dict[Case, Call]:
     for name, made in card.exports.items():
         if any(importlib.util.find_spec(package) is None for package in KINDS[name].packages):
             continue
+        if made.batch not in (None, batch):
+            continue
         taken = pixels if made.input.startswith("uint8") else images
         if name == "stablehlo":
             loaded = load_export(directory, name, card)
@@ -73,9 +76,6 @@ def _calls(directory: Path, card: Card, batch: int) -> dict[Case, Call]:
         for threads in sorted({1, cores}):
             calls["PyTorch reference", threads, batch] = _torch(subnet, card, batch, threads)
     return calls
-
-
-RUNTIMES = {"onnx": "ONNX Runtime", "onnx-int8": "ONNX Runtime int8", "tflite": "LiteRT"}
 
 
 def _torch(subnet: Network, card: Card, batch: int, threads: int) -> Call:

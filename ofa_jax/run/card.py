@@ -16,12 +16,12 @@ from ofa_jax.files import TEMPORARY, naming, read_json, shown, write_json, write
 from ofa_jax.names import check_inside, check_name, local_path
 from ofa_jax.normalization import check_normalization
 from ofa_jax.plain import build
+from ofa_jax.run import precision
 from ofa_jax.run.metrics import counted
 from ofa_jax.space import PIXELS
 
 CARD, README = "card.json", "README.md"
 LABELS = "labels.txt"  # the classes in the order of the logits, a line each
-TOLERANCE = 1e-4  # of the largest logit, float32: what a subnet and its files may differ by
 # What systems leave in any directory, and a killed export in this one.
 LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 
@@ -54,7 +54,8 @@ class Preprocessing:
 class Export:
     """An exported file. `difference` is the largest from the subnet's logits, of the largest logit.
 
-    `accuracy` is given where it may differ from the subnet's, as of int8 files.
+    `accuracy` on test and `snr_db`, the logits' signal over their noise in decibels, are given
+    where the file has less precision than float32; `batch` where it takes one number of images.
     """
 
     file: str
@@ -62,11 +63,15 @@ class Export:
     input: str
     difference: float
     accuracy: dict[str, float] = dataclasses.field(default_factory=dict)
+    snr_db: float | None = None
+    batch: int | None = None
 
     def __post_init__(self) -> None:
         check_name("file", self.file)
-        if self.accuracy:
+        if self.accuracy or self.snr_db is not None:
             check_figures("accuracy", self.accuracy)
+        if self.batch is not None and self.batch < 1:
+            raise InputError(f"batch={self.batch}: expected at least 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,7 +272,8 @@ net.set_tensor(net.get_input_details()[0]["index"], images)
 net.invoke()
 logits = net.get_tensor(net.get_output_details()[0]["index"])""",
 }
-RUN["onnx-int8"] = RUN["onnx"]
+RUN |= {"onnx-fp16": RUN["onnx"], "onnx-int8": RUN["onnx"]}
+RUN |= {"tflite-fp16": RUN["tflite"], "tflite-int8": RUN["tflite"]}
 
 
 def rendered(card: Card) -> str:
@@ -321,6 +327,8 @@ def _commands(card: Card) -> list[str]:
         text = RUN[name].format(file=export.file)
         told = f"`{export.file}`, {export.bytes / 1e6:.2f} MB, images {export.input}:"
         blocks += [told, f"```python\n{text}\n```"]
+        if worth := precision.told(card, name):
+            blocks.append(worth)
     return blocks
 
 

@@ -21,7 +21,10 @@ from ofa_jax.space import PIXELS, Number, SearchSpace, Stage
 from ofa_jax.train.losses import DISTILLATIONS
 from ofa_jax.train.phases import HIGHEST, LONGEST, SOURCES, Phase, check_curriculum
 
-FORMATS = ("stablehlo", "onnx", "onnx-int8", "tflite")  # what a subnet can be exported to
+# What a subnet can be exported to.
+FORMATS = (
+    "stablehlo", "onnx", "onnx-fp16", "onnx-int8", "tflite", "tflite-fp16", "tflite-int8",
+)  # fmt: skip
 
 
 LARGEST = 2**31 - 1  # what an int32 on the device holds
@@ -439,7 +442,8 @@ class ExportConfig:
     """The files that are made of a subnet; by `--mode=all`, of the search's middle winner.
 
     Attributes:
-      formats: any of "stablehlo", "onnx", "onnx-int8" and "tflite"; `--format` asks for others.
+      formats: any of "stablehlo", "onnx", "onnx-fp16", "onnx-int8", "tflite", "tflite-fp16" and
+        "tflite-int8"; `--format` asks for others.
     """
 
     formats: tuple[str, ...] = ("stablehlo",)

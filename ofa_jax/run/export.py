@@ -1,10 +1,10 @@
 """The export command: files of a subnet for other runtimes, each loaded back and compared."""
 
 import dataclasses
+import functools
 import importlib
-import itertools
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,21 +13,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from ofa_jax import checkpoint
+from ofa_jax.deploy import compare as compare_lib
 from ofa_jax.deploy import graph as graph_lib
+from ofa_jax.deploy.batches import Call, in_batches
+from ofa_jax.deploy.compare import compare
 from ofa_jax.deploy.graph import Graph
 from ofa_jax.errors import InputError
 from ofa_jax.extras import check_installed
 from ofa_jax.files import TEMPORARY, written
 from ofa_jax.normalization import normalize_images
 from ofa_jax.run import processes
-from ofa_jax.run.card import TOLERANCE, Card, Export, find_subnet, read_card, write_card
+from ofa_jax.run.card import Card, Export, find_subnet, read_card, write_card
 from ofa_jax.run.config import FORMATS, Config
 from ofa_jax.run.data import pipeline
 from ofa_jax.run.data.datasets import load_dataset
 from ofa_jax.run.data.sources import Dataset
 from ofa_jax.run.metrics import track
-
-Call = Callable[[np.ndarray], np.ndarray]
 
 
 class Format(NamedTuple):
@@ -36,13 +37,23 @@ class Format(NamedTuple):
     file: str
     module: str
     packages: tuple[str, ...] = ()
+    precision: str = "float32"
 
 
+ONNX = ("onnx", "onnxruntime")
+TFLITE = ("ai_edge_litert", "flatbuffers")
 KINDS = {
     "stablehlo": Format("model.stablehlo", "stablehlo", ("flatbuffers",)),
-    "onnx": Format("model.onnx", "to_onnx", ("onnx", "onnxruntime")),
-    "onnx-int8": Format("model.int8.onnx", "int8", ("onnx", "onnxruntime")),
-    "tflite": Format("model.tflite", "tflite", ("ai_edge_litert", "flatbuffers")),
+    "onnx": Format("model.onnx", "to_onnx", ONNX),
+    "onnx-fp16": Format("model.fp16.onnx", "onnx_fp16", ONNX, "float16"),
+    "onnx-int8": Format("model.int8.onnx", "int8", ONNX, "int8"),
+    "tflite": Format("model.tflite", "tflite", TFLITE),
+    "tflite-fp16": Format(
+        "model.fp16.tflite", "tflite_fp16", (*TFLITE, "ai_edge_quantizer"), "float16"
+    ),
+    "tflite-int8": Format(
+        "model.int8.tflite", "tflite_int8", (*TFLITE, "ai_edge_quantizer"), "int8"
+    ),
 }
 assert set(KINDS) == set(FORMATS)
 
@@ -55,12 +66,14 @@ def export(
     *,
     uint8: bool = False,
     overwrite: bool = False,
+    batch: int | None = None,
 ) -> None:
     """Writes files of a subnet into its directory and describes them in its card.
 
     Batch norms are folded into convolutions and the batch may have any size. A file is loaded
-    back and compared with the subnet on test images, one by one, in sevens and all at once; int8
-    files, calibrated on training images, are measured on the whole test split instead.
+    back and compared with the subnet on test images, one by one, in sevens and all at once; those
+    of less precision than float32 are measured on the whole test split, too. Ranges of int8 values
+    are those of training images.
 
     Args:
       config: the run's configuration, for its images.
@@ -69,17 +82,21 @@ def export(
       formats: of `FORMATS`.
       uint8: whether files take pixels and normalise them, instead of normalised images.
       overwrite: whether existing files may be replaced.
+      batch: images a call where that is to be fixed, as compilers and phone delegates want it.
 
     Raises:
       ValueError: no such subnet, an altered one, an unknown format, a package that is missing, an
         existing file, or one whose logits differ; nothing of it is left then.
     """
-    processes.from_first(lambda: _export(config, workdir, text, formats, uint8, overwrite))
+    processes.from_first(
+        functools.partial(_export, config, workdir, text, formats, uint8, overwrite, batch)
+    )
 
 
 def _export(
-    config: Config, workdir: Path, text: str, formats: Sequence[str], uint8: bool, overwrite: bool
-) -> None:
+    config: Config, workdir: Path, text: str, formats: Sequence[str], uint8: bool, overwrite: bool,
+    batch: int | None,
+) -> None:  # fmt: skip
     directory = find_subnet(workdir, text)
     card = read_card(directory)
     check_formats(formats)
@@ -102,7 +119,7 @@ def _export(
             # Killed between the new file and its checksum, the subnet must stay whole.
             card = forget(card, name)
             write_card(directory, card, [])
-        made = _write(name, graph, card, directory, images, wanted)
+        made = _write(name, graph, card, directory, images, wanted, batch)
         card = dataclasses.replace(card, exports={**card.exports, name: made})
         write_card(directory, card, [made.file])
         _mark(directory / made.file).unlink()
@@ -142,7 +159,10 @@ def check_formats(names: Sequence[str], field: str = "--format") -> None:
 
 
 def load_export(directory: Path, name: str, card: Card, **options: Any) -> Call:
-    """An exported file's network as a function of images `[batch, height, width, 3]`."""
+    """An exported file's network as a function of images `[batch, height, width, 3]`.
+
+    Where the file's batch is fixed, it takes that many.
+    """
     return _module(name).load(directory / card.exports[name].file, **options)
 
 
@@ -191,27 +211,28 @@ class Images:
 
 
 def _write(
-    name: str, graph: Graph, card: Card, directory: Path, images: Images, wanted: np.ndarray
-) -> Export:
+    name: str, graph: Graph, card: Card, directory: Path, images: Images, wanted: np.ndarray,
+    batch: int | None,
+) -> Export:  # fmt: skip
     """One file, written beside its place, compared, and only then moved there."""
-    module, path = _module(name), directory / KINDS[name].file
-    accuracy: dict[str, float] = {}
+    kind, module = KINDS[name], _module(name)
+    path, accuracy, snr = directory / kind.file, dict[str, float](), None
+    options = {"batches": images.calibrating()} if kind.precision == "int8" else {}
     with written(path) as temporary:
-        if name == "onnx-int8":
-            module.write(graph, card.resolution, temporary, images.calibrating())
+        module.write(graph, card.resolution, temporary, batch=batch, **options)
+        if name.startswith("onnx"):
             _describe(temporary, card)
-            call = module.load(temporary)
-            difference = _difference(call(images.sample), wanted)
-            accuracy = _accuracy(call, images.tested())
-        else:
-            module.write(graph, card.resolution, temporary)
-            if name == "onnx":
-                _describe(temporary, card)
-            difference = compare(module.load(temporary), images.sample, wanted, name)
+        call = module.load(temporary)
+        if batch:
+            call = in_batches(call, batch)
+        difference = compare(call, images.sample, wanted, name, kind.precision)
+        if kind.precision != "float32":
+            snr = compare_lib.snr(call(images.sample), wanted)
+            accuracy = compare_lib.accuracy(call, images.tested())
         size = temporary.stat().st_size
         _mark(path).touch()
-    told = _input(card.resolution, name, graph_lib.normalizes(graph))
-    return Export(path.name, size, told, difference, accuracy)
+    told = _input(card.resolution, name, graph_lib.normalizes(graph), batch)
+    return Export(path.name, size, told, difference, accuracy, snr, batch)
 
 
 def _describe(path: Path, card: Card) -> None:
@@ -225,46 +246,17 @@ def _describe(path: Path, card: Card) -> None:
     importlib.import_module("ofa_jax.deploy.to_onnx").describe(path, told, texts)
 
 
-def _input(resolution: int, name: str, uint8: bool) -> str:
+def _input(resolution: int, name: str, uint8: bool, batch: int | None) -> str:
     square = f"{resolution}, {resolution}"
     channels_first = name.startswith("onnx") and not uint8
-    shape = f"[batch, 3, {square}]" if channels_first else f"[batch, {square}, 3]"
-    return f"{'uint8' if uint8 else 'float32'} {shape}"
-
-
-def compare(call: Call, images: np.ndarray, wanted: np.ndarray, name: str) -> float:
-    """The largest difference of a file's logits, over the largest; at batch 1, 7 and all.
-
-    Raises:
-      ValueError: it is above `TOLERANCE`.
-    """
-    batches = [images[i : i + 1] for i in range(min(len(images), 8))]
-    difference = max(
-        _difference(np.concatenate([call(batch) for batch in batches]), wanted[: len(batches)]),
-        _difference(call(images[:7]), wanted[:7]),
-        _difference(call(images), wanted),
-    )
-    if not difference <= TOLERANCE:
-        raise InputError(
-            f"the {name} file's logits differ from the subnet's by {difference:.1e} of the largest:"
-            f" expected at most {TOLERANCE:.0e}; it is not kept"
-        )
-    return difference
-
-
-def _difference(logits: np.ndarray, wanted: np.ndarray) -> float:
-    return float(np.abs(logits - wanted).max() / np.abs(wanted).max())
-
-
-def _accuracy(call: Call, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
-    """{"top1"} of a file over labelled batches."""
-    hits = list(itertools.chain(*(call(x).argmax(-1) == labels for x, labels in batches)))
-    return {"top1": float(np.mean(hits))}
+    shape = f"3, {square}" if channels_first else f"{square}, 3"
+    return f"{'uint8' if uint8 else 'float32'} [{batch or 'batch'}, {shape}]"
 
 
 def _told(directory: Path, name: str, made: Export, card: Card) -> str:
     text = f"{name}: {directory / made.file}, {made.bytes / 1e6:.2f} MB"
     if made.accuracy:
         before = card.accuracy["test"]["top1"]
-        return f"{text}, top-1 {made.accuracy['top1']:.2%} on test, float32 {before:.2%}"
+        told = f"top-1 {made.accuracy['top1']:.2%} on test, float32 {before:.2%}"
+        return f"{text}, {told}, logits {made.snr_db:.0f} dB over their noise"
     return f"{text}, within {made.difference:.0e} of the subnet's logits"

@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ofa_jax import checkpoint, mesh
+from ofa_jax.deploy.compare import TOLERANCE
 from ofa_jax.errors import InputError
 from ofa_jax.families import space_to_dict
 from ofa_jax.files import (
@@ -36,7 +37,7 @@ from ofa_jax.network import Network, best_compute
 from ofa_jax.normalization import Normalization
 from ofa_jax.plain import build
 from ofa_jax.run import processes
-from ofa_jax.run.card import LABELS, TOLERANCE, Card, Preprocessing, foreign_file, write_card
+from ofa_jax.run.card import LABELS, Card, Preprocessing, foreign_file, write_card
 from ofa_jax.run.config import Config, DataConfig
 from ofa_jax.run.evaluate import (
     calibration_images,

@@ -19,6 +19,7 @@ OF_SUBNET = ("benchmark", "predict")
 USED_BY = {
     "subnet": ("finetune", "export", "benchmark", "predict"),
     "format": ("export",),
+    "fixed_batch": ("export",),
     "images": ("predict",),
     "strict": ("predict",),
     "json": ("predict",),
@@ -37,6 +38,8 @@ flags.DEFINE_bool("overwrite", False, "--mode=extract, finetune, export: replace
 flags.DEFINE_string("subnet", "", "--mode=finetune, export, ...: a subnet's name or directory.")
 flags.DEFINE_list("format", [], f"--mode=export: one or more of {','.join(FORMATS)}.")
 flags.DEFINE_bool("uint8", False, "--mode=export: files take pixels and normalise them.")
+flags.DEFINE_integer("fixed_batch", None, "--mode=export: images a call of the files; by default"
+                     " any number.", lower_bound=1)  # fmt: skip
 flags.DEFINE_string("images", "", "--mode=predict: a file, a directory or a pattern.")
 flags.DEFINE_bool("strict", False, "--mode=predict: an image that cannot be read is an error.")
 flags.DEFINE_bool("json", False, "--mode=predict: lines of JSON.")

@@ -350,7 +350,7 @@ def full_card():
     return dataclasses.replace(
         CARD,
         exports={"onnx": Export("model.onnx", 4, "float32 [batch, 3, 16, 16]", 1e-6),
-                 "onnx-int8": Export("model.int8.onnx", 4, "float32", 1e-6, {"top1": 0.5})},
+                 "onnx-int8": Export("model.int8.onnx", 4, "float32", 1e-6, {"top1": 0.5}, 30.0)},
         latency=(Latency("JAX", 1, 2, 0.5, 0.7),), machine={"processor": "fast", "threads": 2},
         finetuned={"from": "mine", "epochs": 3.0, "lr": 0.1, "distill": 1.0, "before": both,
                    "after": both},

@@ -46,6 +46,30 @@ def test_people_read_the_same(subnet):
         assert line in text
 
 
+def test_a_file_of_less_precision_says_what_it_costs():
+    plain = Export("model.onnx", 400, "float32 [batch, 3, 16, 16]", 1e-6)
+    small = dataclasses.replace(
+        plain, file="model.int8.onnx", bytes=150, accuracy={"top1": 0.895}, snr_db=31.4
+    )
+    card = dataclasses.replace(CARD, exports={"onnx": plain, "onnx-int8": small})
+    facts = "Top-1 89.50% on test, 90.00% in float32; logits 31 dB over their noise; 0.38 times the"
+    assert f"{facts} size. `--mode=benchmark` says whether" in rendered(card)
+
+    def timed(*ms):
+        rows = [Latency(f"ONNX Runtime{kind}", 1, threads, x, x)
+                for (kind, threads), x in zip([("", 1), ("", 2), (" int8", 1), (" int8", 2)], ms,
+                                              strict=True)]  # fmt: skip
+        return dataclasses.replace(card, latency=tuple(rows))
+
+    assert "size. 0.60 times float32's time at batch 1." in rendered(timed(10, 10, 5, 7))
+    slower = timed(10, 10, 11, 13)
+    assert "No faster here, 1.20 times float32's time at batch 1: it saves size" in rendered(slower)
+    assert "prefer float32" not in rendered(slower)
+    worse = dataclasses.replace(small, accuracy={"top1": 0.85})
+    text = rendered(dataclasses.replace(slower, exports={"onnx": plain, "onnx-int8": worse}))
+    assert "**It loses 5.0 points: prefer float32.**" in text
+
+
 def test_altered_and_missing_files_are_named(subnet):
     (subnet / "orbax/weights").write_text("other")
     with pytest.raises(ValueError, match="mine: its file orbax/weights is altered or truncated"):

@@ -9,6 +9,7 @@ from random_nets import random_variables
 
 import ofa_jax
 from ofa_jax.deploy import graph as graph_lib
+from ofa_jax.run import benchmark as benchmark_lib
 from ofa_jax.run import export as export_lib
 from ofa_jax.run.card import read_card, write_card
 from ofa_jax.run.config import from_dict
@@ -90,6 +91,20 @@ def test_pixels_go_in_where_asked(subnet, tmp_path):
     images = (pixels / 255 - np.asarray(steps.mean)) / np.asarray(steps.std)
     wanted = jax.jit(net.apply)(variables, images.astype(np.float32))
     np.testing.assert_allclose(call(pixels), wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+def test_a_batch_is_fixed_where_asked(subnet, tmp_path):
+    export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"], batch=3)
+    card = read_card(subnet)
+    made = card.exports["stablehlo"]
+    assert (made.batch, made.input) == (3, "float32 [3, 16, 16, 3]")
+    call = export_lib.load_export(subnet, "stablehlo", card)
+    assert call(np.zeros((3, 16, 16, 3), np.float32)).shape == (3, 10)
+    with pytest.raises(ValueError, match="Shape mismatch"):
+        call(np.zeros((2, 16, 16, 3), np.float32))
+    timed = benchmark_lib._calls(subnet, card, 3)
+    assert {case[0] for case in timed} >= {"JAX", "StableHLO"}
+    assert "StableHLO" not in {case[0] for case in benchmark_lib._calls(subnet, card, 1)}
 
 
 def test_what_is_not_installed_is_told(subnet, tmp_path, monkeypatch):

@@ -1,0 +1,147 @@
+"""Files of less precision, and files of one batch size."""
+
+import re
+
+import jax
+import numpy as np
+import pytest
+from random_nets import random_variables
+
+import ofa_jax
+from ofa_jax.deploy import graph as graph_lib
+from ofa_jax.deploy import stablehlo
+from ofa_jax.deploy.batches import in_batches, of_size
+from ofa_jax.deploy.compare import accuracy, compare, snr
+
+onnx = pytest.importorskip("onnx", reason="needs the extra deploy")
+pytest.importorskip("ai_edge_quantizer", reason="needs the extra deploy")
+from ofa_jax.deploy import (  # noqa: E402
+    int8,
+    onnx_fp16,
+    tflite,
+    tflite_fp16,
+    tflite_int8,
+    to_onnx,
+)
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@pytest.fixture(scope="module")
+def net():
+    """The layers of a random subnet, random pixels and the logits of these."""
+    space = ofa_jax.get_space("ofa_tiny_d123_e346_k357", num_classes=10)
+    _, variables = random_variables(space)
+    subnet, own = ofa_jax.extract(space, variables, space.sample(jax.random.key(0)))
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 16, 16, 3), np.uint8)
+    images = np.asarray((pixels / 255 - MEAN) / STD, np.float32)
+    graph = graph_lib.fold(subnet, own)
+    return graph, pixels, images, np.asarray(jax.jit(subnet.apply)(own, images))
+
+
+@pytest.mark.parametrize("uint8", [False, True])
+@pytest.mark.parametrize("batch", [None, 4])
+@pytest.mark.parametrize(
+    ("module", "least", "share"),
+    [(onnx_fp16, 55, 0.6), (tflite_fp16, 55, 0.6), (int8, 25, 0.45), (tflite_int8, 25, 0.45)],
+    ids=["onnx-fp16", "tflite-fp16", "onnx-int8", "tflite-int8"],
+)
+def test_smaller_files(net, module, least, share, batch, uint8, tmp_path):
+    graph, pixels, images, wanted = net
+    plain = to_onnx if module in (onnx_fp16, int8) else tflite
+    if uint8:
+        graph, images = graph_lib.with_normalization(graph, MEAN, STD), pixels
+    options = {"batches": [images]} if module in (int8, tflite_int8) else {}
+    path, large = tmp_path / "small", tmp_path / "large"
+    module.write(graph, 16, path, batch=batch, **options)
+    plain.write(graph, 16, large)
+    assert path.stat().st_size < share * large.stat().st_size
+    call = module.load(path)
+    assert snr(in_batches(call, batch or 1)(images), wanted) > least
+    assert snr(call(images[:4]), wanted[:4]) > least
+
+
+def test_ranges_are_of_all_images_however_many_at_once(net, tmp_path, monkeypatch):
+    """And one image that is brighter than the others is not cut off."""
+    graph, _, images, _ = net
+    images = np.concatenate([images[:15], 3 * images[15:16]])
+    found = []
+    for count in (16, 4):
+        monkeypatch.setattr(tflite_int8, "AT_ONCE", count)
+        tflite_int8.write(graph, 16, tmp_path / "net", [images])
+        found.append(tflite_int8.load(tmp_path / "net")(images))
+    assert snr(found[1], found[0]) > 40  # but for rounding, nothing
+    wanted = np.asarray(graph_lib.run(graph, images))
+    assert snr(found[0][15:], wanted[15:]) > 25
+
+
+def test_logits_that_are_mostly_noise_are_refused():
+    wanted = np.random.default_rng(0).normal(size=(16, 10)).astype(np.float32)
+    noisy = wanted + np.random.default_rng(1).normal(size=wanted.shape).astype(np.float32) / 2
+
+    def call(images):
+        return noisy[images]
+
+    assert snr(noisy, wanted) == pytest.approx(6, abs=1)
+    with pytest.raises(ValueError, match=r"the tflite-int8 file's logits have [456]\.\d dB over"):
+        compare(call, np.arange(16), wanted, "tflite-int8", "int8")
+    with pytest.raises(ValueError, match="expected at least 40; it is not kept"):
+        compare(lambda i: wanted[i] + 0.01 * noisy[i], np.arange(16), wanted, "x", "float16")
+    assert compare(lambda i: wanted[i] + 1e-5, np.arange(16), wanted, "x", "int8") < 1e-4
+    assert snr(wanted, wanted) > 300
+    labels = noisy.argmax(-1)
+    labels[:4] = (labels[:4] + 1) % 10
+    batches = [(np.arange(7), labels[:7]), (np.arange(7, 16), labels[7:])]
+    assert accuracy(call, batches) == {"top1": 0.75}
+
+
+def test_any_number_of_images_in_batches_of_one_size():
+    seen = []
+
+    def double(images):
+        seen.append(len(images))
+        return 2 * images
+
+    np.testing.assert_array_equal(in_batches(double, 4)(np.arange(10)), 2 * np.arange(10))
+    assert seen == [4, 4, 4]
+    parts = [part.tolist() for part in of_size([np.arange(6), np.arange(2)], 4)]
+    assert parts == [[0, 1, 2, 3], [4, 5, 0, 1], [0, 1, 0, 1]]
+    assert [len(part) for part in of_size([np.arange(6)], None)] == [6]
+
+
+def shape_of(value):
+    return [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+
+
+def test_a_fixed_batch_in_every_format(net, tmp_path):
+    graph, _, images, wanted = net
+    for module in (to_onnx, tflite, stablehlo):
+        module.write(graph, 16, tmp_path / "net", batch=2)
+        found = module.load(tmp_path / "net")(images[:2])
+        assert np.abs(found - wanted[:2]).max() < 1e-5 * np.abs(wanted).max(), module
+        if module is to_onnx:
+            model = onnx.load(tmp_path / "net")
+            assert shape_of(model.graph.input[0]) == [2, 3, 16, 16]
+            assert shape_of(model.graph.output[0]) == [2, 10]
+        if module is tflite:
+            (details,) = tflite.Interpreter(str(tmp_path / "net")).get_input_details()
+            for shape in (details["shape"], details["shape_signature"]):
+                assert shape.tolist() == [2, 16, 16, 3]
+        if module is stablehlo:
+            data = bytearray((tmp_path / "net").read_bytes())
+            assert jax.export.deserialize(data).in_avals[0].shape == (2, 16, 16, 3)
+
+
+def test_phone_delegates_take_all_of_a_file_of_fixed_batch(net, tmp_path, caplog):
+    """ONNX Runtime's own checker: one piece for NNAPI and both kinds of Core ML."""
+    from onnxruntime.tools.mobile_helpers import usability_checker
+
+    to_onnx.write(net[0], 16, tmp_path / "net.onnx", batch=1)
+    kinds = {node.op_type for node in onnx.load(tmp_path / "net.onnx").graph.node}
+    assert not kinds & {"HardSigmoid", "HardSwish"}
+    with caplog.at_level("INFO"):
+        usability_checker.analyze_model(tmp_path / "net.onnx", skip_optimize=True)
+    told = re.findall(r"(\d+) partitions with a total of (\d+)/(\d+) nodes", caplog.text)
+    assert len(told) == 3
+    for pieces, taken, nodes in told:
+        assert (pieces, taken) == ("1", nodes), caplog.text

@@ -1,0 +1,143 @@
+"""The programs of examples/ say what `--mode=predict` says."""
+
+import functools
+import http.server
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cards import CARD
+from PIL import Image
+from random_nets import random_variables
+
+import ofa_jax
+from ofa_jax.run.config import from_dict
+from ofa_jax.run.export import export
+from ofa_jax.run.extract import preprocessing, write_subnet
+from ofa_jax.run.predict import predict
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+WEB = EXAMPLES.parent / "node_modules/onnxruntime-web/dist"
+DIGITS = from_dict({"curriculum": ("only",), "phases": {"only": {"distill": 0.0}}})
+# Nothing of ours, nor of jax, can be imported.
+ALONE = """
+import runpy, sys
+for name in ("ofa_jax", "jax", "flax", "cv2"):
+    sys.modules[name] = None
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """A random subnet of digits, and photographs of several sizes."""
+    pytest.importorskip("onnxruntime", reason="needs the extra deploy")
+    space = ofa_jax.get_space("ofa_tiny_d123_e346_k357", num_classes=10)
+    _, variables = random_variables(space)
+    arch = space.smallest()
+    _, own = ofa_jax.extract(space, variables, arch)
+    card = {**CARD.__dict__, "arch": space.arch_to_dict(arch), "classes": tuple("0123456789"),
+            "preprocessing": preprocessing(DIGITS.data, 16)}  # fmt: skip
+    directory = tmp_path_factory.mktemp("run")
+    write_subnet(directory / "subnets/mine", space, own, type(CARD)(**card))
+    (directory / "photos").mkdir()
+    rng = np.random.default_rng(0)
+    for i, size in enumerate([(16, 16), (61, 40), (40, 61), (200, 150), (19, 19), (9, 12)]):
+        pixels = np.clip(rng.normal(128, 60, (4, 5, 3)), 0, 255).astype(np.uint8)
+        image = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
+        image.save(directory / f"photos/{i}.png")
+    return directory
+
+
+def lines_of(text):
+    """[(image, {class: percent})] of lines as `predict` prints them."""
+    found = []
+    for line in text.splitlines():
+        path, *told = line.split("  ")
+        shares = dict(words.split(" ") for words in told)
+        found.append((Path(path).name, {k: float(v.rstrip("%")) for k, v in shares.items()}))
+    return found
+
+
+def check_same(found, wanted, points):
+    """The same classes in the same order, but for those as likely as each other."""
+    assert [name for name, _ in found] == [name for name, _ in wanted]
+    for (_, ours), (_, theirs) in zip(found, wanted, strict=True):
+        assert max(ours, key=ours.get) == max(theirs, key=theirs.get)
+        common = ours.keys() & theirs.keys()
+        assert len(common) >= 4
+        assert all(abs(ours[name] - theirs[name]) <= points for name in common), (ours, theirs)
+
+
+def predicted(workdir, capsys):
+    capsys.readouterr()
+    predict(workdir / "subnets/mine", str(workdir / "photos"))
+    return lines_of(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("uint8", [False, True])
+def test_onnx_predict_needs_three_libraries(workdir, uint8, capsys):
+    export(DIGITS, workdir, "mine", ["onnx"], uint8=uint8, overwrite=True)
+    photos = sorted((workdir / "photos").iterdir())
+    program = [EXAMPLES / "onnx_predict.py", workdir / "subnets/mine", *photos]
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, *map(str, program)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    check_same(lines_of(done.stdout), predicted(workdir, capsys), points=0.011)
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def served():
+    """Serves a directory to this machine alone; gives a function of it that returns its address."""
+    servers = []
+
+    def serve(directory):
+        handler = functools.partial(Quiet, directory=directory)
+        servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}"
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
+@pytest.mark.skipif(not WEB.exists(), reason="needs npm install --no-save onnxruntime-web")
+@pytest.mark.parametrize("uint8", [False, True])
+def test_the_page_in_chromium(workdir, uint8, served, tmp_path, capsys):
+    export(DIGITS, workdir, "mine", ["onnx"], uint8=uint8, overwrite=True)
+    for file in ("card.json", "model.onnx"):
+        shutil.copy(workdir / "subnets/mine" / file, tmp_path)
+    shutil.copy(EXAMPLES / "web/index.html", tmp_path)
+    shutil.copytree(workdir / "photos", tmp_path / "photos")
+    (tmp_path / "ort").symlink_to(WEB)
+    address, found = served(tmp_path), []
+    for path in sorted((tmp_path / "photos").iterdir()):
+        done = subprocess.run(
+            ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
+             "--virtual-time-budget=60000", f"--user-data-dir={tmp_path / 'profile'}",
+             f"{address}/index.html?image=photos/{path.name}"],
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        rows = re.findall(r"<tr><td>(.*?)</td><td>(.*?) %</td></tr>", done.stdout)
+        assert len(rows) == 5, done.stdout[-2000:]
+        found.append((path.name, {name: float(share) for name, share in rows}))
+    names = json.loads((tmp_path / "card.json").read_text())["classes"]
+    assert all(name in names for _, shares in found for name in shares)
+    check_same(found, predicted(workdir, capsys), points=0.3)
