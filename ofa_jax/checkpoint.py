@@ -156,10 +156,16 @@ def restore_step(workdir: Path, phase: str, step: int, like: Tree) -> Tree:
 # -- for others: one directory a network ----------------------------------------------------------
 
 
-def save_network(directory: Path, variables: Tree, description: Mapping[str, Any]) -> None:
+def save_network(
+    directory: Path,
+    variables: Tree,
+    description: Mapping[str, Any],
+    more: Callable[[], None] = lambda: None,
+) -> None:
     """Writes variables and their description (space, arch, ...), replacing `directory` at once.
 
-    For one process alone: of several, only one should.
+    For one process alone: of several, only one should. `more` writes further files there, before
+    checksums are taken.
 
     Raises:
       OSError: it could not be written.
@@ -171,6 +177,7 @@ def save_network(directory: Path, variables: Tree, description: Mapping[str, Any
     _check_room(directory.parent, variables)
     with _checkpointer() as checkpointer, _in_one_line(f"{directory} could not be written"):
         checkpointer.save(directory.absolute(), args=items, force=True)
+    more()
     _seal(directory)
 
 

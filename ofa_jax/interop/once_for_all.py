@@ -21,6 +21,7 @@ from ofa_jax.spaces import InvertedResidual
 Tree = Any
 # Of the images that the reference trains on. Source: its `ImagenetDataProvider`.
 NORMALIZATION = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+CENTER_CROP = 0.875  # share of the resized image's side that its evaluation keeps
 
 
 class Entry(NamedTuple):

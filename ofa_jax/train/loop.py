@@ -17,8 +17,8 @@ from ofa_jax.data.sources import Dataset, load_dataset
 from ofa_jax.metrics import MetricsLog, Progress, clock, counted
 from ofa_jax.models import Network, best_compute, build_supernet
 from ofa_jax.report import write_report
-from ofa_jax.spaces import space_to_dict
 from ofa_jax.subnets.evaluate import evaluate_grid
+from ofa_jax.supernet import save_supernet
 from ofa_jax.train.feed import Feed
 from ofa_jax.train.initial import starting_variables, teaches
 from ofa_jax.train.phases import phase_data
@@ -26,6 +26,7 @@ from ofa_jax.train.plan import Leg, plan
 from ofa_jax.train.preemption import Preempted, stop_requests
 from ofa_jax.train.sort_width import sort_width
 from ofa_jax.train.step import TrainState, init_state, jit_step
+from ofa_jax.train.supernet_card import check_taken_over, supernet_card
 from ofa_jax.workdir import claim, locked
 
 Tree = Any
@@ -74,6 +75,7 @@ def train(config: Config, workdir: Path) -> None:
         newest, broken = find_checkpoint(workdir, legs)
         done = newest.step if newest else 0
         if done == end_of(legs) and processes.from_first((workdir / "supernet").is_dir):
+            check_taken_over(config, workdir)
             print(f"training is complete: {done} steps, {workdir / 'supernet'}")
             return
         if newest is None and processes.from_first((workdir / "supernet").exists):
@@ -124,15 +126,9 @@ def train_legs(run: Run, newest: Saved | None, feed: Feed, log: MetricsLog) -> N
         state, speed = train_leg(run, index, state, teacher, feed, programs, log)
         validate(run, leg, state, log, speed)
         processes.from_first(lambda: str(write_report(run.workdir)))
-    space = space_to_dict(run.net.space)
-    description = {
-        "space": space, "step": int(state.step), "seed": run.config.seed,
-        "classes": list(run.dataset.class_names), "dataset": run.dataset.name,
-        "normalization": {"mean": run.config.data.mean, "std": run.config.data.std},
-        "resolutions": run.config.data.resolutions,
-    }  # fmt: skip
     directory = run.workdir / "supernet"
-    processes.from_first(lambda: checkpoint.save_network(directory, state.result, description))
+    card = supernet_card(run.config, run.workdir.name, run.dataset, run.net.space, legs)
+    processes.from_first(lambda: save_supernet(directory, run.net.space, state.result, card))
     sizes = ", ".join(f"{resolution} px" for resolution in programs) or "nothing left to train"
     print(f"training step compiled {counted(len(programs), 'time')}: {sizes}")
     print(f"supernet written to {directory}")
