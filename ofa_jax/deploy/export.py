@@ -22,7 +22,14 @@ from ofa_jax.deploy.graph import Graph
 from ofa_jax.extras import check_installed
 from ofa_jax.files import TEMPORARY, written
 from ofa_jax.metrics import track
-from ofa_jax.subnets.card import Card, Export, find_subnet, read_card, write_card
+from ofa_jax.subnets.card import (
+    Card,
+    Export,
+    check_images,
+    find_subnet,
+    read_card,
+    write_card,
+)
 
 TOLERANCE = 1e-4  # of the largest logit, float32
 Call = Callable[[np.ndarray], np.ndarray]
@@ -86,8 +93,7 @@ def _export(
         if path.exists() and not (overwrite or _mark(path).exists()):
             raise ValueError(f"{path} exists: --overwrite replaces it")
     dataset = load_dataset(config.data)
-    if card.classes != tuple(dataset.class_names):
-        raise ValueError(f"subnet {directory} has other classes than {config.data.name}")
+    check_images(directory, card, config.data, dataset.class_names)
     subnet, variables = checkpoint.load_subnet(directory)
     graph = graph_lib.fold(subnet, variables)
     if uint8:

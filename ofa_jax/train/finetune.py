@@ -16,7 +16,7 @@ from ofa_jax.files import TEMPORARY, read_json, write_json
 from ofa_jax.metrics import MetricsLog, counted
 from ofa_jax.models import Network
 from ofa_jax.subnets.calibrate import calibrate
-from ofa_jax.subnets.card import Card, find_subnet, read_card
+from ofa_jax.subnets.card import Card, check_images, find_subnet, read_card
 from ofa_jax.subnets.evaluate import (
     calibration_images,
     evaluation_batches,
@@ -64,6 +64,7 @@ def finetune(
     dataset, space, _, teacher = load_trained(config, workdir)
     if space != subnet.space:
         raise ValueError(f"subnet {source} is of another space than {workdir / 'supernet'}")
+    check_images(source, card, config.data, dataset.class_names)
     config = alone(config, card.resolution)
     devices = mesh.data_mesh(config.parallel.devices)
     mesh.check_batch(devices, config.data.batch_size, config.parallel.micro_steps)
