@@ -13,11 +13,11 @@ from typing import Any
 
 from ofa_jax import checkpoint
 from ofa_jax.errors import InputError
-from ofa_jax.files import naming, read_json, write_json
+from ofa_jax.files import naming, read_json, shown, write_json
 from ofa_jax.names import check_inside
 from ofa_jax.plain import build
-from ofa_jax.space import SearchSpace
-from ofa_jax.spaces import space_to_dict
+from ofa_jax.space import PIXELS, SearchSpace
+from ofa_jax.spaces import space_from_dict, space_to_dict
 
 Tree = Any
 CARD = "card.json"
@@ -77,6 +77,15 @@ class SupernetCard:
     def __post_init__(self) -> None:
         if self.schema != 1:
             raise InputError(f"schema={self.schema}: expected 1; a newer ofa_jax wrote this card")
+        space = space_from_dict(self.space)
+        if len(self.classes) not in (0, space.num_classes):
+            raise InputError(
+                f"classes: {len(self.classes)} names, the space has {space.num_classes}"
+            )
+        if not all(1 <= size <= PIXELS for size in self.resolutions):
+            raise InputError(
+                f"resolutions={shown(self.resolutions)}: expected pixels, 1 to {PIXELS}"
+            )
         for file in self.files:
             check_inside("files", file)
 

@@ -63,6 +63,9 @@ def test_an_altered_card_is_reported(saved):
         ({"preprocessing": {"mean": [0.5]}}, r"card\.json.*mean=\(0\.5,\): expected 3 numbers"),
         ({"preprocessing": {"center_crop": 2.0}}, r"center_crop=2\.0: expected 0 to 1"),
         ({"files": {"../x": ""}}, r"expected a file inside the directory"),
+        ({"classes": ["a"]}, r"card\.json.*classes: 1 names, the space has 10"),
+        ({"resolutions": [0]}, r"card\.json.*resolutions=\(0,\): expected pixels, 1 to 4096"),
+        ({"space": {"family": "x"}}, r"card\.json.*space family 'x' is unknown"),
         ({"more": 1}, r"card\.json.*unknown field more"),
     ],
 )

@@ -56,6 +56,7 @@ from ofa_jax.subnets.card import Export, Latency, foreign_file, read_card, rende
 from ofa_jax.subnets.collect import read_measured
 from ofa_jax.subnets.evaluate import read_evaluation, table
 from ofa_jax.subnets.save import middle_winner, preprocessing, read_arch
+from ofa_jax.supernet import other_resolutions, read_supernet_card
 from ofa_jax.train.finetune import PHASE, check_begun
 from ofa_jax.train.phases import learning_rate, phase_data
 from ofa_jax.train.plan import plan
@@ -254,6 +255,19 @@ def use_classes(found):
     space, classes = found
     use_space(space)
     assert all(isinstance(name, str) for name in classes)
+
+
+SUPERNET_CARD = {
+    "space": space_to_dict(small_space()), "classes": ["a", "b", "c"], "resolutions": [16, 24],
+    "preprocessing": {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2], "center_crop": 0.9},
+    "source": {"run": "mine"}, "trained": {"dataset": "digits"}, "files": {"a/b": "0"},
+}  # fmt: skip
+
+
+def use_supernet_card(card):
+    use_classes((space_from_dict(card.space), card.classes))
+    assert set(card.normalization) <= {"mean", "std"}
+    other_resolutions(card.resolutions, (16,))
 
 
 # -- archs -----------------------------------------------------------------------------------------
@@ -706,6 +720,8 @@ READERS = [
            **of_json(*SPACES)),
     Reader("supernet description", space_and_classes, use_classes, "supernet/description/metadata",
            **of_json(description("supernet")), prepare=nets, share=0.2, names="supernet"),
+    Reader("supernet card", read_supernet_card, use_supernet_card, "card.json",
+           **of_json(SUPERNET_CARD)),
     Reader("subnet description", lambda d: checkpoint.load_subnet(d / "subnet"), nothing,
            "subnet/orbax/description/metadata", **of_json(description("subnet")), prepare=nets,
            share=0.1, names="subnet"),
