@@ -48,7 +48,7 @@ from ml_collections import config_flags
 from ofa_jax import compiled, processes, signals, streams
 from ofa_jax import workdir as workdir_lib
 from ofa_jax.config import FORMATS, Config, check_field, from_dict
-from ofa_jax.deploy.benchmark import benchmark
+from ofa_jax.deploy.benchmark import benchmark, benchmark_once
 from ofa_jax.deploy.export import check_formats, export, export_once
 from ofa_jax.deploy.predict import predict
 from ofa_jax.files import LINE, short, shown
@@ -105,6 +105,8 @@ flags.DEFINE_bool("traceback", False, "Show the traceback of an error.")
 def run(config: Config, workdir: Path) -> str:
     """Dispatches the mode; the flags of the command that people want next."""
     here = quote(f"--workdir={workdir}")
+    if FLAGS.mode in ("evaluate", "search", "extract", "finetune") and not config.curriculum:
+        train(config, workdir)  # takes the supernet over, unless that is done
     match FLAGS.mode:
         case "all":
             check_formats(config.export.formats, "export.formats")
@@ -146,11 +148,13 @@ def run(config: Config, workdir: Path) -> str:
 
 
 def deploy(config: Config, workdir: Path) -> str:
-    """Fine-tunes and exports the search's middle winner, unless that is done; its name."""
+    """Fine-tunes, exports and times the search's middle winner, unless that is done; its name."""
     name = processes.from_first(lambda: middle_winner(workdir))
     if config.finetune.epochs:
         name = finetune_once(config, workdir, name)
     export_once(config, workdir, name)
+    if config.export.benchmark:
+        benchmark_once(workdir / "subnets" / name, config.export.benchmark)
     return name
 
 

@@ -27,6 +27,8 @@ ELSEWHERE = {
     "benchmarks.": "tests/test_benchmarks.py",
     "runs/longer": "trains for long: tests/test_config_reference.py looks at its fields",
     "ofa_jax.interop": "needs published weights: tests/interop/test_main.py",
+    "configs/specialise.py:ofa_mbv3": "needs weights and data: tests/test_from_pytorch.py",
+    "configs/transfer.py": "needs another run: tests/train/test_fields.py",
     "python -m faults": "tests/test_faults.py",
 }
 # configs/digits.py as it is, but for how long it takes.
@@ -66,6 +68,7 @@ def home(tmp_path_factory):
     path = str(REPOSITORY / "configs/digits.py")
     (directory / "configs/digits.py").write_text(QUICK.format(path=path))
     (directory / "main.py").symlink_to(REPOSITORY / "main.py")
+    (directory / "configs/specialise.py").symlink_to(REPOSITORY / "configs/specialise.py")
     write_digits(directory / "photos", suffix=".jpg")
     return directory
 

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ofa_jax import checkpoint
+from ofa_jax import checkpoint, processes
 from ofa_jax.deploy.export import KINDS, load_export
 from ofa_jax.interop import reference
 from ofa_jax.metrics import track
@@ -44,6 +44,14 @@ def benchmark(directory: Path, batch: int = 32, repeats: int = REPEATS) -> None:
     rows = _timed(calls, repeats)
     print(_table(rows))  # first: the directory may be one that nobody can write
     write_card(directory, dataclasses.replace(card, latency=rows, machine=machine()), [])
+
+
+def benchmark_once(directory: Path, batch: int) -> None:
+    """Times a subnet unless its card has been given times; on the first of several processes."""
+    if processes.from_first(lambda: bool(read_card(directory).latency)):
+        print(f"benchmark is complete: {directory}")
+        return
+    processes.from_first(lambda: benchmark(directory, batch))
 
 
 def _calls(directory: Path, card: Card, batch: int) -> dict[Case, Call]:
