@@ -15,6 +15,7 @@ from ofa_jax import checkpoint
 from ofa_jax.config import Config, DataConfig
 from ofa_jax.data.transforms import other_normalization
 from ofa_jax.errors import InputError
+from ofa_jax.files import naming
 from ofa_jax.interop.hub import WEIGHTS, from_pretrained, read_described
 from ofa_jax.interop.once_for_all import CENTER_CROP, NORMALIZATION
 from ofa_jax.interop.torch_file import is_torch_file, load_torch_supernet
@@ -171,8 +172,9 @@ def card_at(init: str, space: SearchSpace) -> SupernetCard:
     if (path / WEIGHTS).is_file():
         found = read_described(path)
         mean, std = (found.normalization.get(field, ()) for field in ("mean", "std"))
-        images = Preprocessing(mean, std, found.center_crop)
-        return SupernetCard(found.space, found.classes, images, found.resolutions)
+        with naming(path):
+            images = Preprocessing(mean, std, found.center_crop)
+            return SupernetCard(found.space, found.classes, images, found.resolutions)
     return read_supernet_card(_directory(path, init))
 
 
