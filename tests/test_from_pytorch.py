@@ -23,7 +23,7 @@ DATA = REPOSITORY.parent / "shared/data/tfds"
 # Few images and few measured subnets: what they score is nothing that random weights have.
 QUICK = (
     "--config.data.train_split=train[:60]", "--config.data.test_split=validation[:20]",
-    "--config.data.held_out_split=none", "--config.data.held_out=20",
+    "--config.data.held_out_split=none", "--config.data.held_out=20", "--config.data.batch_size=8",
     "--config.evaluate.calibration_images=20", "--config.evaluate.calibration_batch_size=20",
     "--config.evaluate.batch_size=20", "--config.search.archs=20", "--config.search.winners=1",
     "--config.search.random_archs=0", "--config.search.generations=5",

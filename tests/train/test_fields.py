@@ -5,11 +5,13 @@ import json
 
 import pytest
 from main_runs import SMALL, run
+from PIL import Image
 from random_nets import identical, random_variables
 
 import ofa_jax
 from configs import grow, smoke, specialise, transfer
-from ofa_jax.config import from_dict
+from ofa_jax.config import DataConfig, from_dict
+from ofa_jax.data.sources import load_dataset
 from ofa_jax.files import write_json
 from ofa_jax.interop import save_pretrained, to_once_for_all
 from ofa_jax.models import build_supernet
@@ -134,6 +136,17 @@ def test_a_space_comes_back_from_its_fields(name):
     assert space_fields(space) == {"name": name, "dropout": 0.3, "depths": (1, 2)}
 
 
+def write_folder(directory):
+    """Three of the digits as images of classes with names of their own."""
+    digits = load_dataset(DataConfig())
+    for i in range(len(digits.train)):
+        example = digits.train[i]
+        if example["label"] < 3:
+            place = directory / f"digit {example['label']}"
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(example["image"][..., 0]).save(place / f"{i}.png")
+
+
 @pytest.mark.slow
 def test_the_roads_lead_to_their_end(tmp_path):
     """From a run of configs/smoke.py: no training, other classes, a larger space."""
@@ -141,18 +154,23 @@ def test_the_roads_lead_to_their_end(tmp_path):
     code, _, error = run(SMALL, "--mode=train", f"--workdir={first}")
     assert code == 0, error
     before = {path: path.read_bytes() for path in (first / "supernet").rglob("*") if path.is_file()}
-    for road, text in (("specialise", first), ("transfer", f"{first},2"), ("grow", f"{first},2")):
+    write_folder(tmp_path / "images")
+    others = (f"--config.data.name={tmp_path / 'images'}", "--config.data.held_out=40")
+    for road, text, more in (
+        ("specialise", first, ()), ("transfer", f"{first},8", others), ("grow", f"{first},2", ()),
+    ):  # fmt: skip
         workdir = tmp_path / road
         code, out, error = run(
             f"--config=configs/{road}.py:{text}", f"--workdir={workdir}",
-            "--config.export.benchmark=2",
+            "--config.export.benchmark=2", *more,
         )  # fmt: skip
         assert code == 0, error
-        assert f"starting from {first}" in out
+        classifier = "a new classifier" if road == "transfer" else "its classifier"
+        assert f"starting from {first}, with {classifier}" in out
         (tuned,) = (workdir / "subnets").glob("*-finetuned")
         card = json.loads((tuned / "card.json").read_text())
         assert {row["runtime"] for row in card["latency"]} == {"JAX", "StableHLO"}
-        assert card["accuracy"]["test"]["top1"] > 0.15  # guessing gets 0.1
+        assert card["accuracy"]["test"]["top1"] > (0.4 if more else 0.15)  # guessing: 1/3, 0.1
     supernets = {
         road: json.loads((tmp_path / road / "supernet/card.json").read_text())
         for road in ("first", "specialise", "transfer", "grow")
@@ -160,6 +178,7 @@ def test_the_roads_lead_to_their_end(tmp_path):
     trained = {road: card["trained"] for road, card in supernets.items()}
     assert trained["specialise"] == trained["first"]
     assert trained["transfer"]["curriculum"] == ["full", "elastic"]
+    assert supernets["transfer"]["classes"] == ["digit 0", "digit 1", "digit 2"]
     assert supernets["grow"]["space"]["depths"] == [1, 2, 3]
     loaded = [ofa_jax.load_supernet(tmp_path / r / "supernet")[2] for r in ("first", "specialise")]
     assert identical(*loaded)
