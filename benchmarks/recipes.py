@@ -75,13 +75,12 @@ MIDDLE = {"ks": 5, "e": 4, "d": 2}
 Run = dict[str, Any]
 
 
-def train(args: argparse.Namespace, workdir: Path, name: str, overrides: Sequence[str]) -> float:
+def train(config: str, workdir: Path, overrides: Sequence[str]) -> float:
     """Trains by the command that a user would run; the seconds its phases took."""
     done = subprocess.run(
         [
-            sys.executable, "main.py", "--mode=train", f"--config=configs/cifar10_16.py:{name}",
-            f"--workdir={workdir}", f"--config.data.data_dir={Path(args.data_dir).resolve()}",
-            *overrides,
+            sys.executable, "main.py", "--mode=train", f"--config={config}",
+            f"--workdir={workdir}", *overrides,
         ],
         cwd=REPOSITORY,
     )  # fmt: skip
@@ -152,13 +151,14 @@ def run_one(args: argparse.Namespace, name: str, passes: float, rate: float, see
     workdir = Path(args.workdir) / f"{name}-{passes:g}-{f'lr{rate:g}-' if rate else ''}seed{seed}"
     print(f"\n== {workdir.name}", flush=True)
     base = cifar10_16.get_config(text).to_dict()
-    overrides = [f"--config.seed={seed}"]
+    folder = Path(args.data_dir).resolve()
+    overrides = [f"--config.seed={seed}", f"--config.data.data_dir={folder}"]
     if rate:
         highest = max(phase["lr"] for phase in base["phases"].values())
         for phase, fields in base["phases"].items():
             lr = fields["lr"] * rate / highest
             overrides.append(f"--config.phases.{phase}.lr={lr}")
-    seconds = train(args, workdir, text, overrides)
+    seconds = train(f"configs/cifar10_16.py:{text}", workdir, overrides)
     config = read_config(workdir / "config.json")
     images = len(load_dataset(config.data).train)
     measured = (

@@ -25,10 +25,16 @@ Tree = Any
 SEAL = "sha256.json"
 
 
-def save_network(directory: Path, variables: Tree, description: Mapping[str, Any]) -> None:
+def save_network(
+    directory: Path,
+    variables: Tree,
+    description: Mapping[str, Any],
+    more: Callable[[], None] = lambda: None,
+) -> None:
     """Writes variables and their description (space, arch, ...), replacing `directory` at once.
 
-    For one process alone: of several, only one should.
+    For one process alone: of several, only one should. `more` writes further files there, before
+    checksums are taken.
 
     Raises:
       OSError: it could not be written.
@@ -40,6 +46,7 @@ def save_network(directory: Path, variables: Tree, description: Mapping[str, Any
     check_room(directory.parent, variables)
     with _checkpointer() as checkpointer, in_one_line(f"{directory} could not be written"):
         checkpointer.save(directory.absolute(), args=items, force=True)
+    more()
     seal(directory)
 
 

@@ -15,6 +15,7 @@ from ofa_jax.errors import InputError
 from ofa_jax.files import read_object
 from ofa_jax.interop import push_to_hub, save_pretrained
 from ofa_jax.names import local_path
+from ofa_jax.supernet import read_supernet_card
 
 IN_CARD = ("resolution", "macs", "preprocessing", "accuracy")  # of a subnet, for the model card
 
@@ -60,27 +61,34 @@ def _convert_subnet(source: Path, out: Path, about: dict[str, Any]) -> None:
     """The subnet's card, where it has one, goes into the model card."""
     _, variables = checkpoint.load_subnet(source)
     space, arch, classes, normalization = checkpoint.describe(source / "orbax")
+    resolutions: tuple[int, ...] = ()
+    center_crop = 0.0
     path = source / "card.json"
     card = read_object(path, *IN_CARD, "classes", "source") if path.is_file() else {}
     if card:
         about |= {key: card[key] for key in IN_CARD}
         about["dataset"], classes = card["source"].get("dataset", ""), tuple(card["classes"])
         normalization = {field: card["preprocessing"][field] for field in ("mean", "std")}
+        resolutions, center_crop = (card["resolution"],), card["preprocessing"]["center_crop"]
     save_pretrained(
-        out, space, variables, arch, classes=classes, normalization=normalization, about=about
-    )
+        out, space, variables, arch, classes=classes, normalization=normalization,
+        resolutions=resolutions, center_crop=center_crop, about=about,
+    )  # fmt: skip
 
 
 def _convert_supernet(source: Path, out: Path, about: dict[str, Any]) -> None:
     """What a run's search found gets names."""
     directory = source / "supernet" if (source / "supernet").is_dir() else source
     space, _, variables = checkpoint.load_supernet(directory)
-    described = checkpoint.describe(directory, check=False)
+    card = read_supernet_card(directory)
+    if card.trained:
+        about["dataset"] = card.trained.get("dataset", "")
     path = source / "search" / "found.json"
     rows = read_object(path, "found")["found"] if path.is_file() else []
     archs = {row["name"]: {k: v for k, v in row.items() if k != "name"} for row in rows}
     save_pretrained(
-        out, space, variables, classes=described.classes, normalization=described.normalization,
+        out, space, variables, classes=card.classes, normalization=card.normalization,
+        resolutions=card.resolutions, center_crop=card.preprocessing.center_crop,
         archs=archs, about=about,
     )  # fmt: skip
 

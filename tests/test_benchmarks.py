@@ -17,6 +17,7 @@ from ofa_jax import mesh
 
 REPOSITORY = Path(__file__).parents[1]
 PUBLISHED = REPOSITORY.parent / "shared/data/once_for_all"
+CIFAR10 = REPOSITORY.parent / "shared/data/tfds/cifar10"
 
 
 @pytest.mark.slow
@@ -122,3 +123,20 @@ def test_scaling_reads_what_the_devices_sum():
     count, summed = reduced_bytes(program)
     assert count >= 1
     assert summed == 4 * (15 + 7)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CIFAR10.exists(), reason="CIFAR-10 is not here")
+def test_transfer(tmp_path):
+    flags = [f"--data-dir={CIFAR10.parent}", f"--workdir={tmp_path / 'runs'}", "--passes=4",
+             "--source-passes=0.2", "--shares=0.5", "--seeds=0", "--archs=2",
+             "--config.data.resolutions=(16,)"]  # fmt: skip
+    printed, report = run_benchmark("transfer", tmp_path, *flags)
+    assert [row["recipe"] for row in report["rows"]] == ["halves", "transfer"]
+    for row in report["rows"]:
+        assert row["passes"] == pytest.approx(2, rel=0.1)
+        assert row["smallest"] > 0.12  # of the digits; guessing gets 0.1
+    assert "starting from" in printed
+    printed, again = run_benchmark("transfer", tmp_path, *flags)
+    assert again["rows"] == report["rows"]
+    assert "starting from" not in printed

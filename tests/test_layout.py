@@ -13,8 +13,8 @@ PACKAGE = ROOT / "ofa_jax"
 # From the bottom to the top: a step imports steps before it, never one after it.
 STAIRCASE = ("version", "errors", "files", "names", "extras", "normalization", "topology", "space",
              "plain", "elastic", "conv", "branches", "layers", "families", "network", "alone",
-             "mesh", "search", "train", "subnets", "checkpoint", "interop", "hub", "deploy", "",
-             "run", "main")  # fmt: skip
+             "mesh", "search", "train", "subnets", "checkpoint", "supernet", "interop", "hub",
+             "deploy", "", "run", "main")  # fmt: skip
 
 # What a library of this project's own may not need: it belongs to the application.
 APPLICATION = {"absl", "cv2", "grain", "jinja2", "matplotlib", "ml_collections", "PIL", "scipy",
@@ -22,7 +22,8 @@ APPLICATION = {"absl", "cv2", "grain", "jinja2", "matplotlib", "ml_collections",
 
 
 def top(name):
-    return name.partition(".")[0]
+    """The step of a module; a command, `__main__`, is one with `main.py`."""
+    return "main" if name.endswith("__main__") else name.partition(".")[0]
 
 
 def sources():

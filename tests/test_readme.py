@@ -39,6 +39,8 @@ ELSEWHERE = {
     "benchmarks.": "tests/test_benchmarks.py",
     "runs/longer": "trains for long: tests/run/test_config_reference.py looks at its fields",
     "ofa_jax.interop": "needs published weights: tests/interop/test_main.py",
+    "configs/specialise.py:ofa_mbv3": "needs weights and data: tests/test_from_pytorch.py",
+    "configs/transfer.py": "needs another run: tests/train/test_fields.py",
     "python -m faults": "tests/test_faults.py",
     "http.server": "test_the_page_classifies_an_image",
 }
@@ -83,6 +85,7 @@ def home(tmp_path_factory):
     path = str(REPOSITORY / "configs/digits.py")
     (directory / "configs/digits.py").write_text(QUICK.format(path=path))
     (directory / "main.py").symlink_to(REPOSITORY / "main.py")
+    (directory / "configs/specialise.py").symlink_to(REPOSITORY / "configs/specialise.py")
     write_digits(directory / "photos", suffix=".jpg")
     write_folder(directory / "birds")
     (directory / "docs").symlink_to(REPOSITORY / "docs")

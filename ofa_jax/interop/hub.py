@@ -41,14 +41,19 @@ class Pretrained(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Described:
-    """What `config.json` holds; `archs` and `about` are for people and `--arch`."""
+class Described:
+    """What `config.json` holds; `archs` and `about` are for people and `--arch`.
+
+    `resolutions` and `center_crop` are () and 0 where they are not known.
+    """
 
     space: dict[str, Any]
     library: str = "ofa_jax"
     arch: dict[str, Any] | None = None
     classes: tuple[str, ...] = ()
     normalization: dict[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    resolutions: tuple[int, ...] = ()
+    center_crop: float = 0.0
     archs: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     about: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -61,6 +66,8 @@ def save_pretrained(
     *,
     classes: tuple[str, ...] = (),
     normalization: Mapping[str, tuple[float, ...]] | None = None,
+    resolutions: tuple[int, ...] = (),
+    center_crop: float = 0.0,
     archs: Mapping[str, Mapping[str, Any]] | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> None:
@@ -73,6 +80,8 @@ def save_pretrained(
       arch: of an extracted subnet; None for a supernet.
       classes: names, in the order of the logits.
       normalization: "mean" and "std" of its images, of red, green and blue.
+      resolutions: pixels that it was trained at, where they are known.
+      center_crop: share of the resized image's side that evaluation keeps; 0 where not known.
       archs: of a supernet, archs by name, as `arch_to_dict` has them, with what was measured.
       about: for the model card: "license", "dataset", "top1" and whatever else JSON holds.
 
@@ -84,11 +93,13 @@ def save_pretrained(
 
     if directory.exists():
         raise InputError(f"{directory} exists: give a new directory")
-    described = _Described(
+    described = Described(
         space=space_to_dict(space),
         arch=None if arch is None else space.arch_to_dict(arch),
         classes=classes,
         normalization=dict(normalization or {}),
+        resolutions=resolutions,
+        center_crop=center_crop,
         archs={name: dict(value) for name, value in (archs or {}).items()},
         about=dict(about or {}),
     )
@@ -111,9 +122,8 @@ def from_pretrained(place: str | Path, revision: str | None = None) -> Pretraine
     directory = local_path("place", str(place))
     if not directory.is_dir():
         directory = _download(str(place), revision)
-    path = directory / DESCRIPTION
-    described: _Described = build(_Described, read_object(path, "space"), str(path), strict=False)
-    with naming(path):
+    described = read_described(directory)
+    with naming(directory / DESCRIPTION):
         space = space_from_dict(described.space)
         arch = None if described.arch is None else space.arch_from_dict(described.arch)
     net = build_supernet(space) if arch is None else build_subnet(space, arch)
@@ -124,6 +134,17 @@ def from_pretrained(place: str | Path, revision: str | None = None) -> Pretraine
     variables = _read_variables(directory / WEIGHTS, like)
     return Pretrained(space, net, variables, arch, described.classes, described.archs,
                       described.normalization)  # fmt: skip
+
+
+def read_described(directory: Path) -> Described:
+    """What the description of a directory that `save_pretrained` wrote holds.
+
+    Raises:
+      ValueError: there is none, or a damaged one.
+    """
+    path = directory / DESCRIPTION
+    found: Described = build(Described, read_object(path, "space"), str(path), strict=False)
+    return found
 
 
 def push_to_hub(directory: Path, name: str, *, private: bool = False) -> str:
@@ -196,7 +217,7 @@ def _read_variables(path: Path, like: Tree) -> Tree:
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
-def model_card(space: SearchSpace, described: _Described) -> str:
+def model_card(space: SearchSpace, described: Described) -> str:
     """The model card: the fields that the Hub reads, and how to use the network."""
     about, kind = described.about, "supernet" if described.arch is None else "subnet"
     fields = {

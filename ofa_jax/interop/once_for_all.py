@@ -24,6 +24,7 @@ Tree = Any
 # Of the images that the reference trains on. Source: its `ImagenetDataProvider`.
 NORMALIZATION = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 WEIGHTED = Conv | SqueezeExcite | Dense
+CENTER_CROP = 0.875  # share of the resized image's side that its evaluation keeps
 
 
 class Entry(NamedTuple):

@@ -1,5 +1,6 @@
 """PyTorch files of the reference's networks, as people have them."""
 
+import contextlib
 import dataclasses
 import zipfile
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ from typing import Any
 
 from ofa_jax.errors import InputError
 from ofa_jax.extras import check_installed
+from ofa_jax.families import get_space, list_spaces
 from ofa_jax.files import check_regular, naming, short
 from ofa_jax.interop.once_for_all import from_once_for_all
 from ofa_jax.space import SearchSpace
@@ -36,7 +38,36 @@ def load_torch_supernet(path: Path, space: SearchSpace) -> tuple[SearchSpace, Tr
     state_dict = read_state_dict(path)
     with naming(path):
         space = dataclasses.replace(space, num_classes=number_of_classes(state_dict, path))
-        return space, from_once_for_all(state_dict, space)
+        try:
+            return space, from_once_for_all(state_dict, space)
+        except InputError as error:
+            fits = fitting_space(state_dict, path)
+            if not fits:
+                raise
+            raise InputError(f"{path} is of the space {fits}, not {space.name}: {error}") from error
+
+
+def space_of_file(path: Path) -> SearchSpace:
+    """The published space whose tensors a PyTorch file has, with the file's classes.
+
+    Raises:
+      ValueError: not a file of plain tensors, or of none of these spaces.
+    """
+    state_dict = read_state_dict(path)
+    name = fitting_space(state_dict, path)
+    if not name:
+        raise InputError(f"{path} is of none of the spaces {', '.join(list_spaces())}")
+    return get_space(name, num_classes=number_of_classes(state_dict, path))
+
+
+def fitting_space(state_dict: Mapping[str, Any], path: Path) -> str:
+    """The id of the published space that has exactly these tensors; "" where none has."""
+    classes = number_of_classes(state_dict, path)
+    for name in list_spaces():
+        with contextlib.suppress(ValueError):
+            from_once_for_all(state_dict, get_space(name, num_classes=classes))
+            return name
+    return ""
 
 
 def read_state_dict(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ofa_jax.run import processes
 from ofa_jax.run import workdir as workdir_lib
+from ofa_jax.run.benchmark import benchmark_once
 from ofa_jax.run.config import Config
 from ofa_jax.run.evaluate import evaluate_once
 from ofa_jax.run.export import check_formats, export_once
@@ -31,9 +32,11 @@ def run_all(config: Config, workdir: Path) -> Path:
 
 
 def deploy(config: Config, workdir: Path) -> str:
-    """Fine-tunes and exports the search's middle winner, unless that is done; its name."""
+    """Fine-tunes, exports and times the search's middle winner, unless that is done; its name."""
     name = processes.from_first(lambda: middle_winner(workdir))
     if config.finetune.epochs:
         name = finetune_once(config, workdir, name)
     export_once(config, workdir, name)
+    if config.export.benchmark:
+        benchmark_once(workdir / "subnets" / name, config.export.benchmark)
     return name

@@ -120,6 +120,8 @@ def main(_: list[str]) -> None:
 def run(config: Config, workdir: Path) -> str:
     """Dispatches the mode; the flags of the command that people want next."""
     here = quote(f"--workdir={workdir}")
+    if FLAGS.mode in ("evaluate", "search", "extract", "finetune") and not config.curriculum:
+        train(config, workdir)  # takes the supernet over, unless that is done
     match FLAGS.mode:
         case "all":
             found = quote(f"--subnet={run_all(config, workdir)}")

@@ -15,6 +15,7 @@ from ofa_jax import checkpoint
 from ofa_jax.errors import InputError
 from ofa_jax.interop import reference
 from ofa_jax.network import Network
+from ofa_jax.run import processes
 from ofa_jax.run.card import Card, Latency, read_card, write_card
 from ofa_jax.run.export import KINDS, load_export
 from ofa_jax.run.metrics import track
@@ -46,6 +47,14 @@ def benchmark(directory: Path, batch: int = 32, repeats: int = REPEATS) -> None:
     rows = _timed(calls, repeats)
     print(_table(rows))  # first: the directory may be one that nobody can write
     write_card(directory, dataclasses.replace(card, latency=rows, machine=machine()), [])
+
+
+def benchmark_once(directory: Path, batch: int) -> None:
+    """Times a subnet unless its card has been given times; on the first of several processes."""
+    if processes.from_first(lambda: bool(read_card(directory).latency)):
+        print(f"benchmark is complete: {directory}")
+        return
+    processes.from_first(lambda: benchmark(directory, batch))
 
 
 def _calls(directory: Path, card: Card, batch: int) -> dict[Case, Call]:

@@ -6,7 +6,7 @@ the checksum of every other file of the directory.
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ofa_jax.names import check_inside, check_name, local_path
 from ofa_jax.normalization import check_normalization
 from ofa_jax.plain import build
 from ofa_jax.run import precision
+from ofa_jax.run.config import DataConfig
 from ofa_jax.run.metrics import counted
 from ofa_jax.space import PIXELS
 
@@ -211,6 +212,32 @@ def read_card(directory: Path) -> Card:
     return card
 
 
+def check_images(directory: Path, card: Card, data: DataConfig, class_names: Sequence[str]) -> None:
+    """Raises `ValueError` unless a subnet has a dataset's classes, in its order, and its images.
+
+    Args:
+      directory: the subnet's.
+      card: its card.
+      data: how images are normalised.
+      class_names: of the dataset.
+    """
+    if len(card.classes) != len(class_names):
+        raise InputError(
+            f"subnet {directory} has {len(card.classes)} classes, {data.name} {len(class_names)}"
+        )
+    for theirs, ours in zip(card.classes, class_names, strict=True):
+        if theirs != ours:
+            raise InputError(
+                f"subnet {directory} has the class {theirs!r} where {data.name} has {ours!r}"
+            )
+    for field in ("mean", "std"):
+        its, own = getattr(card.preprocessing, field), getattr(data, field)
+        if its != own:
+            raise InputError(
+                f"subnet {directory} is for images of {field}={its}, data.{field}={own}"
+            )
+
+
 def foreign_file(directory: Path) -> str:
     """Something in a directory that is not of a subnet's, by its card; "" where there is nothing.
 
@@ -280,7 +307,7 @@ def rendered(card: Card) -> str:
     """The card as Markdown."""
     blocks = (
         f"# {card.name}",
-        f"A subnet of `{card.space}`, cut out of a once-for-all supernet by ofa_jax.",
+        f"A subnet of `{card.space}`, as a network of its own, by ofa_jax.",
         _table(("", ""), _facts(card)),
         "## Images",
         _images(card),

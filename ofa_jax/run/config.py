@@ -444,13 +444,17 @@ class ExportConfig:
     Attributes:
       formats: any of "stablehlo", "onnx", "onnx-fp16", "onnx-int8", "tflite", "tflite-fp16" and
         "tflite-int8"; `--format` asks for others.
+      benchmark: images of a call at which `--mode=all` times the subnet in every runtime, besides
+        1; 0 times nothing.
     """
 
     formats: tuple[str, ...] = ("stablehlo",)
+    benchmark: int = 0
 
     def __post_init__(self) -> None:
         for name in self.formats:
             _one_of("formats", name, FORMATS)
+        _between(self, 0, 100_000, "benchmark")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,6 +26,7 @@ from ofa_jax.search.cost import macs, params
 from ofa_jax.space import Choices, SearchSpace
 from ofa_jax.subnets.calibrate import calibrate_each, group
 from ofa_jax.subnets.evaluate import grid, measure
+from ofa_jax.supernet import other_resolutions, other_space, read_supernet_card
 
 Tree = Any
 Row = dict[str, Any]
@@ -90,22 +91,26 @@ def load_trained(config: Config, workdir: Path) -> tuple[Dataset, SearchSpace, N
     """The run's dataset and its trained supernet: `dataset, space, net, variables`.
 
     Raises:
-      ValueError: there is no supernet, or it has other classes than the dataset or was trained on
-        images normalised otherwise.
+      ValueError: there is no supernet, or it is of another space, has other classes than the
+        dataset, or was trained on images of other sizes or normalised otherwise.
     """
     dataset = load_dataset(config.data)
     directory = workdir / "supernet"
     space, net, variables = checkpoint.load_supernet(directory)
-    _, _, theirs, normalization = checkpoint.describe(directory, check=False)
+    card = read_supernet_card(directory)
     if space.num_classes != len(dataset.class_names):
         raise InputError(
             f"{directory} has {space.num_classes} classes, {config.data.name}"
             f" {len(dataset.class_names)}: expected the data that it was trained on"
         )
-    difference = other_normalization(normalization, config.data)
+    other = other_space(space, config.search_space(space.num_classes))
+    if other:
+        raise InputError(f"{directory} is of another space: {other}")
+    difference = other_normalization(card.normalization, config.data)
+    difference = difference or other_resolutions(card.resolutions, config.data.resolutions)
     if difference:
         raise InputError(f"{directory} was trained with other images: {difference}")
-    for ours, trained in zip(dataset.class_names, theirs, strict=False):
+    for ours, trained in zip(dataset.class_names, card.classes, strict=False):
         if ours != trained:
             raise InputError(
                 f"{directory} was trained with the class {trained!r} where {config.data.name} has"

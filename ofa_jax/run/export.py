@@ -23,7 +23,7 @@ from ofa_jax.extras import check_installed
 from ofa_jax.files import TEMPORARY, written
 from ofa_jax.normalization import normalize_images
 from ofa_jax.run import processes
-from ofa_jax.run.card import Card, Export, find_subnet, read_card, write_card
+from ofa_jax.run.card import Card, Export, check_images, find_subnet, read_card, write_card
 from ofa_jax.run.config import FORMATS, Config
 from ofa_jax.run.data import pipeline
 from ofa_jax.run.data.datasets import load_dataset
@@ -105,8 +105,7 @@ def _export(
         if path.exists() and not (overwrite or _mark(path).exists()):
             raise InputError(f"{path} exists: --overwrite replaces it")
     dataset = load_dataset(config.data)
-    if card.classes != tuple(dataset.class_names):
-        raise InputError(f"subnet {directory} has other classes than {config.data.name}")
+    check_images(directory, card, config.data, dataset.class_names)
     subnet, variables = checkpoint.load_subnet(directory)
     graph = graph_lib.fold(subnet, variables)
     if uint8:

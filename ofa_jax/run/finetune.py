@@ -13,7 +13,7 @@ from ofa_jax.errors import InputError
 from ofa_jax.files import TEMPORARY, read_json, write_json
 from ofa_jax.network import Network
 from ofa_jax.run import checkpoints, processes
-from ofa_jax.run.card import Card, find_subnet, read_card
+from ofa_jax.run.card import Card, check_images, find_subnet, read_card
 from ofa_jax.run.checkpoints import phase_directory, saved_steps
 from ofa_jax.run.config import Config
 from ofa_jax.run.data.pipeline import train_batches
@@ -66,6 +66,7 @@ def finetune(
     dataset, space, _, teacher = load_trained(config, workdir)
     if space != subnet.space:
         raise InputError(f"subnet {source} is of another space than {workdir / 'supernet'}")
+    check_images(source, card, config.data, dataset.class_names)
     config = alone(config, card.resolution)
     devices = mesh.data_mesh(config.parallel.devices)
     mesh.check_batch(devices, config.data.batch_size, config.parallel.micro_steps)

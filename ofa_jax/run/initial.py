@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import types
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -12,14 +13,17 @@ import numpy as np
 
 from ofa_jax import checkpoint
 from ofa_jax.errors import InputError
-from ofa_jax.interop.hub import WEIGHTS, from_pretrained
-from ofa_jax.interop.once_for_all import NORMALIZATION
+from ofa_jax.families import space_to_dict
+from ofa_jax.files import naming
+from ofa_jax.interop.hub import WEIGHTS, from_pretrained, read_described
+from ofa_jax.interop.once_for_all import CENTER_CROP, NORMALIZATION
 from ofa_jax.interop.torch_file import is_torch_file, load_torch_supernet
 from ofa_jax.names import local_path
 from ofa_jax.network import Network
-from ofa_jax.run.config import Config
+from ofa_jax.run.config import Config, DataConfig
 from ofa_jax.run.data.transforms import other_normalization
 from ofa_jax.space import SearchSpace
+from ofa_jax.supernet import Preprocessing, SupernetCard, other_resolutions, read_supernet_card
 from ofa_jax.train.phases import check_curriculum
 
 Tree = Any
@@ -29,14 +33,17 @@ UNOPTIMIZED = {"xla_backend_optimization_level": 0}
 class Supernet(NamedTuple):
     """A trained supernet.
 
-    `classes` are the names of its classes, `normalization` the mean and std of its images; both are
-    empty where it does not say.
+    `classes` are the names of its classes, `normalization` the mean and std of its images,
+    `resolutions` their pixels, `center_crop` the share of them that evaluation keeps; all are empty
+    or 0 where it does not say.
     """
 
     space: SearchSpace
     variables: Tree
     classes: tuple[str, ...]
     normalization: Mapping[str, tuple[float, ...]] = types.MappingProxyType({})
+    resolutions: tuple[int, ...] = ()
+    center_crop: float = 0.0
 
 
 def starting_variables(
@@ -59,16 +66,29 @@ def starting_variables(
     try:
         grown = grow(found.space, found.variables, space, variables, taken)
         check_trained(config, space, new_parts(found, space, taken))
-        difference = other_normalization(found.normalization, config.data)
+        difference = other_images(found, config.data)
         if difference and not config.curriculum:
             raise InputError(f"it was trained with other images: {difference}")
     except InputError as error:
         raise InputError(f"init={config.init!r}: {error}") from error
     classifier = "a new classifier" if taken is None else "its classifier"
     print(f"starting from {config.init}, with {classifier}", flush=True)
+    if taken is not None and not found.classes:
+        print("its classes have no names: they are taken to be the data's, in the same order")
     if difference:
         print(f"it was trained with other images: {difference}", flush=True)
+    if found.center_crop not in (0.0, config.data.center_crop):
+        print(f"it was evaluated with data.center_crop={found.center_crop}, here"
+              f" {config.data.center_crop}", flush=True)  # fmt: skip
     return grown
+
+
+def other_images(found: Supernet, data: DataConfig) -> str:
+    """What keeps a supernet from computing what it was trained to on these images, for people."""
+    return " and ".join(filter(None, [
+        other_normalization(found.normalization, data),
+        other_resolutions(found.resolutions, data.resolutions),
+    ]))  # fmt: skip
 
 
 def teaches(config: Config, space: SearchSpace) -> bool:
@@ -122,20 +142,49 @@ def read_supernet(init: str, space: SearchSpace) -> Supernet:
     """
     path = local_path("init", init)
     if is_torch_file(path):
-        return Supernet(*load_torch_supernet(path, space), (), NORMALIZATION)
-    if (path / WEIGHTS).is_file():
-        found = from_pretrained(path)
-        if found.arch is not None:
+        theirs, variables = load_torch_supernet(path, space)
+    elif (path / WEIGHTS).is_file():
+        pretrained = from_pretrained(path)
+        if pretrained.arch is not None:
             raise InputError(f"init={init!r} holds a subnet: expected a supernet")
-        return Supernet(found.space, found.variables, found.classes, found.normalization)
+        theirs, variables = pretrained.space, pretrained.variables
+    else:
+        theirs, _, variables = checkpoint.load_supernet(_directory(path, init))
+    card = card_at(init, theirs)
+    return Supernet(theirs, variables, card.classes, card.normalization, card.resolutions,
+                    card.preprocessing.center_crop)  # fmt: skip
+
+
+def card_at(init: str, space: SearchSpace) -> SupernetCard:
+    """The card of the supernet at one of the places that `read_supernet` takes.
+
+    Args:
+      space: of a PyTorch file, which does not tell: the reference's images are assumed.
+
+    Raises:
+      ValueError: there is none, or it cannot be read.
+    """
+    path = local_path("init", init)
+    if is_torch_file(path):
+        images = Preprocessing(NORMALIZATION["mean"], NORMALIZATION["std"], CENTER_CROP)
+        source = {"file": path.name, "sha256": checkpoint.checksum(path)}
+        return SupernetCard(space_to_dict(space), (), images, space.resolutions, source)
+    if (path / WEIGHTS).is_file():
+        found = read_described(path)
+        mean, std = (found.normalization.get(field, ()) for field in ("mean", "std"))
+        with naming(path):
+            images = Preprocessing(mean, std, found.center_crop)
+            return SupernetCard(found.space, found.classes, images, found.resolutions)
+    return read_supernet_card(_directory(path, init))
+
+
+def _directory(path: Path, init: str) -> Path:
     directory = path / "supernet" if (path / "supernet").is_dir() else path
     if not directory.is_dir():
         raise InputError(
             f"init={init!r}: expected a supernet's directory, a run's workdir or a PyTorch file"
         )
-    theirs, _, variables = checkpoint.load_supernet(directory)
-    described = checkpoint.describe(directory, check=False)
-    return Supernet(theirs, variables, described.classes, described.normalization)
+    return directory
 
 
 def classes_taken(found: Supernet, classes: Sequence[str]) -> list[int] | None:

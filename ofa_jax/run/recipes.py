@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ofa_jax.errors import InputError
+from ofa_jax.space import SearchSpace
 
 Fields = dict[str, Any]
 SANDWICH = 4  # subnets of a step: the largest, the smallest and two random ones
@@ -121,6 +122,29 @@ def halves(passes: float, lr: float, largest: Fields) -> Fields:
     return {"curriculum": tuple(phases), "phases": phases, "train": {"schedule": "passes"}}
 
 
+def transfer(passes: float, lr: float, largest: Fields) -> Fields:
+    """From a trained supernet: the largest net alone for a quarter of the cost, then the sandwich.
+
+    The largest net learns the new classes, or the new blocks, before it teaches them. Widths are
+    not sorted: in a trained supernet they are in order. One cosine by cost. Source: ours.
+    """
+    alone, sandwich = 0.25 * passes, 0.75 * passes / SANDWICH
+    warmup = 0.05 * (alone + sandwich)
+    full = {**largest, "distill": 0.0, "lr": lr}
+    phases = {
+        "full": {**full, "epochs": alone - warmup, "warmup_epochs": warmup},
+        "elastic": {**_sandwich(lr), "epochs": sandwich},
+    }
+    return {"curriculum": tuple(phases), "phases": phases, "train": {"schedule": "passes"}}
+
+
+def largest_of(space: SearchSpace) -> Fields:
+    """The choices that leave a space's largest net alone, for `recipe`."""
+    return {
+        field: getattr(space, field)[-1:] for field in ("kernels", "expands", "depths", "widths")
+    }
+
+
 def _sandwich(lr: float) -> Fields:
     return {"subnets": SANDWICH, "draw": "sandwich", "source": "largest", "lr": lr}
 
@@ -131,4 +155,5 @@ RECIPES: dict[str, Callable[[float, float, Fields], Fields]] = {
     "delayed": delayed,
     "single_path": single_path,
     "halves": halves,
+    "transfer": transfer,
 }

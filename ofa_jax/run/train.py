@@ -10,9 +10,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from ofa_jax import checkpoint, mesh
+from ofa_jax import mesh
 from ofa_jax.errors import InputError
-from ofa_jax.families import space_to_dict
 from ofa_jax.network import Network, best_compute, build_supernet
 from ofa_jax.run import checkpoints, processes
 from ofa_jax.run.config import Config
@@ -27,7 +26,9 @@ from ofa_jax.run.plan import Leg, plan
 from ofa_jax.run.preemption import Preempted, stop_requests
 from ofa_jax.run.report import write_report
 from ofa_jax.run.step import init_state, jit_step
+from ofa_jax.run.supernet_card import check_taken_over, supernet_card
 from ofa_jax.run.workdir import claim, locked
+from ofa_jax.supernet import save_supernet
 from ofa_jax.train.phases import phase_data
 from ofa_jax.train.sort_width import sort_width
 from ofa_jax.train.step import TrainState
@@ -78,6 +79,7 @@ def train(config: Config, workdir: Path) -> None:
         newest, broken = find_checkpoint(workdir, legs)
         done = newest.step if newest else 0
         if done == end_of(legs) and processes.from_first((workdir / "supernet").is_dir):
+            check_taken_over(config, workdir)
             print(f"training is complete: {done} steps, {workdir / 'supernet'}")
             return
         if newest is None and processes.from_first((workdir / "supernet").exists):
@@ -128,15 +130,9 @@ def train_legs(run: Run, newest: Saved | None, feed: Feed, log: MetricsLog) -> N
         state, speed = train_leg(run, index, state, teacher, feed, programs, log)
         validate(run, leg, state, log, speed)
         processes.from_first(lambda: str(write_report(run.workdir)))
-    space = space_to_dict(run.net.space)
-    description = {
-        "space": space, "step": int(state.step), "seed": run.config.seed,
-        "classes": list(run.dataset.class_names), "dataset": run.dataset.name,
-        "normalization": {"mean": run.config.data.mean, "std": run.config.data.std},
-        "resolutions": run.config.data.resolutions,
-    }  # fmt: skip
     directory = run.workdir / "supernet"
-    processes.from_first(lambda: checkpoint.save_network(directory, state.result, description))
+    card = supernet_card(run.config, run.workdir.name, run.dataset, run.net.space, legs)
+    processes.from_first(lambda: save_supernet(directory, run.net.space, state.result, card))
     sizes = ", ".join(f"{resolution} px" for resolution in programs) or "nothing left to train"
     print(f"training step compiled {counted(len(programs), 'time')}: {sizes}")
     print(f"supernet written to {directory}")

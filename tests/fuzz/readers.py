@@ -59,6 +59,7 @@ from ofa_jax.search.predictor import (
     save_predictor,
     train_predictor,
 )
+from ofa_jax.supernet import other_resolutions, read_supernet_card
 from ofa_jax.train.phases import learning_rate, phase_data
 
 TINY, MBV3, RESNET = "ofa_tiny_d123_e346_k357", "ofa_mbv3_d234_e346_k357_w1.0", "ofa_resnet50"
@@ -255,6 +256,19 @@ def use_classes(found):
     space, classes = found
     use_space(space)
     assert all(isinstance(name, str) for name in classes)
+
+
+SUPERNET_CARD = {
+    "space": space_to_dict(small_space()), "classes": ["a", "b", "c"], "resolutions": [16, 24],
+    "preprocessing": {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2], "center_crop": 0.9},
+    "source": {"run": "mine"}, "trained": {"dataset": "digits"}, "files": {"a/b": "0"},
+}  # fmt: skip
+
+
+def use_supernet_card(card):
+    use_classes((space_from_dict(card.space), card.classes))
+    assert set(card.normalization) <= {"mean", "std"}
+    other_resolutions(card.resolutions, (16,))
 
 
 # -- archs -----------------------------------------------------------------------------------------
@@ -707,6 +721,8 @@ READERS = [
            **of_json(*SPACES)),
     Reader("supernet description", space_and_classes, use_classes, "supernet/description/metadata",
            **of_json(description("supernet")), prepare=nets, share=0.2, names="supernet"),
+    Reader("supernet card", read_supernet_card, use_supernet_card, "card.json",
+           **of_json(SUPERNET_CARD)),
     Reader("subnet description", lambda d: checkpoint.load_subnet(d / "subnet"), nothing,
            "subnet/orbax/description/metadata", **of_json(description("subnet")), prepare=nets,
            share=0.1, names="subnet"),

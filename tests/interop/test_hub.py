@@ -1,6 +1,8 @@
 """Networks of the Hub: the same bits back, and whatever does not fit is one line."""
 
 import json
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -98,6 +100,35 @@ def test_runs_and_subnets_are_converted(tiny, tmp_path, capsys):
     assert mine.normalization["std"] == SUBNETS_CARD.preprocessing.std
     assert hub.main([str(subnet), f"--out={out}"]) == 2
     assert capsys.readouterr().err == f"error: {out} exists: give a new directory\n"
+
+
+# Of other extras than `hub`.
+ELSEWHERE = ("torch", "ofa", "onnx", "onnxruntime", "ai_edge_litert", "pytest", "huggingface_hub")
+READ = """
+import sys
+sys.modules.update(dict.fromkeys({names}))
+import numpy as np, ofa_jax
+found = ofa_jax.interop.from_pretrained(sys.argv[1])
+arch = found.space.arch_from_dict(found.archs["small"]["arch"])
+images = np.load(sys.argv[2])
+subnet, its = ofa_jax.extract(found.space, found.variables, arch)
+np.save(sys.argv[2], subnet.apply(its, images))
+"""
+
+
+@pytest.mark.slow
+def test_elsewhere_the_logits_are_the_same(supernet, tiny, tmp_path):
+    """In a process that has the library and safetensors alone."""
+    directory, variables = supernet
+    images = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
+    np.save(tmp_path / "images.npy", images)
+    subnet, its = ofa_jax.extract(tiny, variables, tiny.smallest())
+    wanted = subnet.apply(its, images)
+    subprocess.run(
+        [sys.executable, "-c", READ.format(names=ELSEWHERE), directory, tmp_path / "images.npy"],
+        check=True,
+    )
+    np.testing.assert_array_equal(np.load(tmp_path / "images.npy"), wanted)
 
 
 def replaced(path, change):

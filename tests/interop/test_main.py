@@ -8,7 +8,10 @@ from random_nets import identical, random_variables
 
 import ofa_jax
 from ofa_jax import interop
+from ofa_jax.checkpoint import checksum
 from ofa_jax.interop.__main__ import main
+from ofa_jax.run.card import read_card
+from ofa_jax.supernet import read_supernet_card
 
 torch = pytest.importorskip("torch", reason="torch is not installed: the extra [reference]")
 
@@ -33,6 +36,30 @@ def test_a_pytorch_file_becomes_a_supernet(tiny, tmp_path, capsys):
         assert identical(found, variables)
 
 
+def test_an_imported_supernet_has_a_card(tiny, tmp_path, capsys):
+    _, variables = random_variables(tiny)
+    save(tmp_path / "net.pth", variables, tiny)
+    (tmp_path / "names.txt").write_text("\n".join("abcdefghij"))
+    arguments = [str(tmp_path / "net.pth"), f"--out={tmp_path / 'out'}"]  # the tensors tell a space
+    assert main([*arguments, f"--classes={tmp_path / 'names.txt'}"]) == 0
+    card = read_supernet_card(tmp_path / "out")
+    assert card.space["name"] == TINY
+    assert card.classes == tuple("abcdefghij")
+    assert card.preprocessing.center_crop == 0.875
+    assert card.source == {"file": "net.pth", "sha256": checksum(tmp_path / "net.pth")}
+    assert f"--config=configs/specialise.py:{tmp_path / 'out'}" in capsys.readouterr().out
+    (tmp_path / "names.txt").write_text("a\na\n")
+    other = [arguments[0], f"--out={tmp_path / 'other'}", f"--classes={tmp_path / 'names.txt'}"]
+    for flags, message in (
+        (other, "has 2 names, 1 of them different: the network has 10 classes"),
+        ([*other[:2], "--resolution=16"], "--resolution is for a specialised network"),
+        ([*other[:2], "--net_config=x"], "--net_config needs --space: expected one of ofa_mbv3"),
+    ):
+        assert main(flags) == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "other").exists()
+
+
 def test_a_specialised_net_becomes_a_subnet(tmp_path):
     space = ofa_jax.get_space("ofa_resnet50", num_classes=10)
     arch = space.smallest()
@@ -45,6 +72,9 @@ def test_a_specialised_net_becomes_a_subnet(tmp_path):
     out = tmp_path / "out"
     arguments = [str(tmp_path / "net.pth"), "--space=ofa_resnet50", f"--out={out}"]
     assert main([*arguments, f"--net_config={tmp_path / 'net.config'}"]) == 0
+    card = read_card(out)
+    assert (card.name, card.resolution, card.classes[9]) == ("out", 224, "class 9")
+    assert card.source["file"] == "net.pth"
     subnet, found = ofa_jax.load_subnet(out)
     assert subnet.blocks == space.active_blocks(arch)
     assert identical(found, sub)
@@ -73,7 +103,7 @@ def test_what_is_not_plain_tensors_is_refused(tiny, tmp_path, capsys):
         ("other.pth", TINY, out, "other.pth has no classifier bias"),
         ("none.pth", TINY, out, "none.pth: no such file"),
         ("good.pth", "ofa_x", out, "space 'ofa_x' is unknown"),
-        ("good.pth", "ofa_resnet50", out, "missing tensors for ofa_resnet50: blocks.0.conv1.bn"),
+        ("good.pth", "ofa_resnet50", out, f"good.pth is of the space {TINY}, not ofa_resnet50: "),
         ("good.pth", TINY, tmp_path / "taken", "taken exists: give a new directory"),
     ]:
         assert main([str(tmp_path / name), f"--space={space}", f"--out={where}"]) == 2

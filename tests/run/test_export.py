@@ -122,7 +122,14 @@ def test_a_run_names_the_config_field_of_what_is_not_installed(monkeypatch):
         export_lib.check_formats(["stablehlo"], "export.formats")
 
 
-def test_other_classes_are_refused(subnet, tmp_path):
-    write_card(subnet, dataclasses.replace(read_card(subnet), classes=("cat", "dog")), [])
-    with pytest.raises(ValueError, match="mine has other classes than digits"):
-        export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"])
+def test_other_classes_and_images_are_refused(subnet, tmp_path):
+    card = read_card(subnet)
+    steps = dataclasses.replace(card.preprocessing, mean=(0.5, 0.5, 0.5))
+    for change, message in (
+        ({"classes": ("cat", "dog")}, "mine has 2 classes, digits 10"),
+        ({"classes": tuple("1023456789")}, "mine has the class '1' where digits has '0'"),
+        ({"preprocessing": steps}, r"mine is for images of mean=\(0\.5, 0\.5, 0\.5\), data\.mean="),
+    ):
+        write_card(subnet, dataclasses.replace(card, **change), [])
+        with pytest.raises(ValueError, match=message):
+            export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"])

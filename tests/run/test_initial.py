@@ -31,7 +31,9 @@ from ofa_jax.run.initial import (
     starting_variables,
     teaches,
 )
+from ofa_jax.run.supernet_card import check_taken_over
 from ofa_jax.subnets.extract import extract
+from ofa_jax.supernet import Preprocessing, SupernetCard, save_supernet
 
 SMALLER = {
     "some": {"kernels": (3, 5), "expands": (3, 4), "depths": (1, 2)},
@@ -168,7 +170,7 @@ def test_a_supernet_is_read_from_wherever_it_is(tiny, tmp_path):
     torch.save({"model_ema": {"state_dict": wrapped}, "epoch": 3}, tmp_path / "net.pth")
     save_pretrained(tmp_path / "hub", tiny, variables, classes=tuple("0123456789"))
     for place in ("run", "run/supernet", "hub", "net.pth"):
-        space, found, classes, _ = read_supernet(str(tmp_path / place), tiny)
+        space, found, classes, *_ = read_supernet(str(tmp_path / place), tiny)
         assert space == tiny
         assert identical(found, variables)
         assert classes == (() if place == "net.pth" else tuple("0123456789"))
@@ -197,6 +199,67 @@ def test_images_normalised_otherwise_are_refused_or_reported(tiny, tmp_path, cap
     assert "it was trained with other images: data.mean=(0.485" in capsys.readouterr().out
     with pytest.raises(ValueError, match=f"supernet was trained with other images: {message}"):
         load_trained(config_of(curriculum=(), **fields), tmp_path)
+
+
+def test_sizes_that_were_not_trained_are_refused_or_reported(tiny, tmp_path, capsys):
+    net, variables = random_variables(tiny)
+    card = SupernetCard(
+        space_to_dict(tiny), tuple("0123456789"), Preprocessing(center_crop=0.875), (16, 32)
+    )
+    save_supernet(tmp_path / "supernet", tiny, variables, card)
+    fields = {"init": str(tmp_path / "supernet"), "data": {"resolutions": (24, 48)}}
+    message = r"images: data\.resolutions=\(24, 48\), trained at 16 to 32 px"
+    with pytest.raises(ValueError, match=message):
+        starting_variables(config_of(curriculum=(), **fields), net, "0123456789")
+    starting_variables(config_of(curriculum=("elastic",), **fields), net, "0123456789")
+    printed = capsys.readouterr().out
+    assert "images: data.resolutions=(24, 48), trained at 16 to 32 px" in printed
+    assert "it was evaluated with data.center_crop=0.875, here 1.0" in printed
+    with pytest.raises(ValueError, match=message):
+        load_trained(config_of(curriculum=(), **fields), tmp_path)
+    fields["data"] = {"resolutions": (16, 24)}
+    assert load_trained(config_of(curriculum=(), **fields), tmp_path)[1] == tiny
+
+
+def test_classes_without_names_are_reported(tiny, tmp_path, capsys):
+    net, variables = random_variables(tiny)
+    checkpoint.save_network(tmp_path / "supernet", variables, {"space": space_to_dict(tiny)})
+    starting_variables(config_of(init=str(tmp_path), curriculum=()), net, "0123456789")
+    assert "its classes have no names: they are taken to be the data's" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("space", "classes", "message"),
+    [
+        (
+            {"expands": (2, 3, 6)},
+            "0123456789",
+            r"another space: expands=\(2, 3, 6\), \(3, 4, 6\) her",
+        ),
+        ({}, "1023456789", "trained with the class '1' where digits has '0'"),
+        ({"num_classes": 7}, "0123456", "has 7 classes, digits 10"),
+    ],
+)
+def test_a_supernet_of_others_in_a_workdir_must_fit(tiny, tmp_path, space, classes, message):
+    theirs = dataclasses.replace(tiny, **space)
+    _, variables = random_variables(theirs)
+    save_supernet(
+        tmp_path / "supernet", theirs, variables,
+        SupernetCard(space_to_dict(theirs), tuple(classes)),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=f"supernet .*{message}"):
+        load_trained(config_of(curriculum=()), tmp_path)
+
+
+def test_without_training_the_workdirs_own_supernet_is_init(tiny, tmp_path):
+    (tmp_path / "run/supernet").mkdir(parents=True)
+    for own in ("run", "run/supernet"):
+        check_taken_over(config_of(init=str(tmp_path / own), curriculum=()), tmp_path / "run")
+    other = config_of(init=str(tmp_path / "other"), curriculum=())
+    with pytest.raises(ValueError, match=r"run/supernet exists and is not init='.*other'"):
+        check_taken_over(other, tmp_path / "run")
+    (tmp_path / "run/config.json").touch()  # of a run, whose init was compared
+    check_taken_over(other, tmp_path / "run")
 
 
 @pytest.mark.slow
