@@ -16,7 +16,8 @@ from ofa_jax.errors import InputError
 from ofa_jax.interop import reference
 from ofa_jax.network import Network
 from ofa_jax.run import processes
-from ofa_jax.run.card import Card, Latency, read_card, write_card
+from ofa_jax.run.card import Card, Latency, read_card
+from ofa_jax.run.card_writer import write_card
 from ofa_jax.run.export import KINDS, load_export
 from ofa_jax.run.metrics import track
 from ofa_jax.run.precision import RUNTIMES

@@ -23,7 +23,8 @@ from ofa_jax.extras import check_installed
 from ofa_jax.files import TEMPORARY, written
 from ofa_jax.normalization import normalize_images
 from ofa_jax.run import processes
-from ofa_jax.run.card import Card, Export, check_images, find_subnet, read_card, write_card
+from ofa_jax.run.card import Card, Export, check_images, find_subnet, read_card
+from ofa_jax.run.card_writer import write_card
 from ofa_jax.run.config import FORMATS, Config
 from ofa_jax.run.data import pipeline
 from ofa_jax.run.data.datasets import load_dataset

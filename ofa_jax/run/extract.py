@@ -37,7 +37,8 @@ from ofa_jax.network import Network, best_compute
 from ofa_jax.normalization import Normalization
 from ofa_jax.plain import build
 from ofa_jax.run import processes
-from ofa_jax.run.card import LABELS, Card, Preprocessing, foreign_file, write_card
+from ofa_jax.run.card import LABELS, Card, Preprocessing, foreign_file
+from ofa_jax.run.card_writer import write_card
 from ofa_jax.run.config import Config, DataConfig
 from ofa_jax.run.evaluate import (
     calibration_images,

@@ -1,10 +1,8 @@
 """What a file of less precision costs and saves, and whether it pays: for a card's README."""
 
 import statistics
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from ofa_jax.run.card import Card
+from ofa_jax.run.card import Card
 
 RUNTIMES = {
     "onnx": "ONNX Runtime", "onnx-fp16": "ONNX Runtime fp16", "onnx-int8": "ONNX Runtime int8",
@@ -14,7 +12,7 @@ DROP = 0.01  # of top-1; more than this is not worth a smaller file
 FASTER = 0.95  # of float32's time; timings differ by some percent anyway
 
 
-def told(card: "Card", name: str) -> str:
+def told(card: Card, name: str) -> str:
     """Accuracy, noise, size and time beside float32, and what follows; "" for a float32 file."""
     made = card.exports[name]
     if name not in RUNTIMES or made.snr_db is None or "test" not in card.accuracy:
@@ -39,7 +37,7 @@ def told(card: "Card", name: str) -> str:
     return f"{facts}. {verdict}"
 
 
-def relative_time(card: "Card", name: str) -> float | None:
+def relative_time(card: Card, name: str) -> float | None:
     """A file's time at batch 1 over float32's in the same runtime, the median over threads.
 
     `None` where either has not been timed.

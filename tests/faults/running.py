@@ -17,7 +17,8 @@ from main_runs import REPOSITORY, SAFETY, SMOKE, compiled_environment
 
 import ofa_jax
 from ofa_jax.files import read_arrays, read_json
-from ofa_jax.run.card import read_card, write_card
+from ofa_jax.run.card import read_card
+from ofa_jax.run.card_writer import write_card
 from ofa_jax.run.export import forget
 
 STAGES = ("training", "evaluation", "search", "extraction", "fine-tuning", "export")

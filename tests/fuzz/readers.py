@@ -35,7 +35,8 @@ from ofa_jax.interop.catalogue import published
 from ofa_jax.interop.net_config import read_net_config
 from ofa_jax.network import build_subnet
 from ofa_jax.run import checkpoints, fail, flags, workdir
-from ofa_jax.run.card import Export, Latency, foreign_file, read_card, rendered, write_card
+from ofa_jax.run.card import Export, Latency, foreign_file, read_card
+from ofa_jax.run.card_writer import rendered, write_card
 from ofa_jax.run.collect import read_measured
 from ofa_jax.run.config import from_dict, to_dict
 from ofa_jax.run.data.decode import decode

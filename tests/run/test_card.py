@@ -9,9 +9,8 @@ from ofa_jax.run.card import (
     Latency,
     find_subnet,
     read_card,
-    rendered,
-    write_card,
 )
+from ofa_jax.run.card_writer import rendered, write_card
 
 
 @pytest.fixture

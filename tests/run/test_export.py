@@ -11,7 +11,8 @@ import ofa_jax
 from ofa_jax.deploy import graph as graph_lib
 from ofa_jax.run import benchmark as benchmark_lib
 from ofa_jax.run import export as export_lib
-from ofa_jax.run.card import read_card, write_card
+from ofa_jax.run.card import read_card
+from ofa_jax.run.card_writer import write_card
 from ofa_jax.run.config import from_dict
 from ofa_jax.run.extract import preprocessing, write_subnet
 

@@ -6,7 +6,8 @@ import json
 import pytest
 from cards import CARD
 
-from ofa_jax.run.card import read_card, write_card
+from ofa_jax.run.card import read_card
+from ofa_jax.run.card_writer import write_card
 from ofa_jax.run.extract import found_archs, middle_winner, place_of
 
 
