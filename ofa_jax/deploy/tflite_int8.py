@@ -19,8 +19,9 @@ from ofa_jax.deploy.tflite import load
 
 __all__ = ["load", "write"]
 
-# Images go in and logits come out as in the other files.
-IN_FLOAT = (TFLOperationName.INPUT, TFLOperationName.OUTPUT)
+# Images go in and logits come out as in the other files. XNNPACK has no int8 kernel for HardSwish:
+# a net takes twice as long with the runtime's own one as with a float32 one between int8 layers.
+IN_FLOAT = (TFLOperationName.INPUT, TFLOperationName.OUTPUT, TFLOperationName.HARD_SWISH)
 AT_ONCE = 16  # images: all that a net computes of them is kept
 Ranges = dict[str, Any]  # {"min", "max", ...} by the tensor's name
 
