@@ -15,7 +15,7 @@ from ofa_jax.files import TEMPORARY, naming, read_json, shown
 from ofa_jax.names import check_inside, check_name, local_path
 from ofa_jax.normalization import check_normalization
 from ofa_jax.plain import build
-from ofa_jax.run.config import DataConfig
+from ofa_jax.run.config import FORMATS, DataConfig
 from ofa_jax.space import PIXELS
 
 CARD, README = "card.json", "README.md"
@@ -155,8 +155,8 @@ class Card:
         for split, figures in self.accuracy.items():
             check_figures(f"accuracy.{shown(split)}", figures)
         for kind in self.exports:
-            if kind not in RUN:
-                raise InputError(f"exports: {shown(kind)}: expected {', '.join(RUN)}")
+            if kind not in FORMATS:
+                raise InputError(f"exports: {shown(kind)}: expected {', '.join(FORMATS)}")
         if self.finetuned:
             build(Tuned, {**self.finetuned, "source": self.finetuned.get("from")}, "finetuned",
                   strict=False)  # fmt: skip

@@ -10,6 +10,7 @@ from ofa_jax.checkpoint import checksum
 from ofa_jax.files import write_json, write_text
 from ofa_jax.run import precision
 from ofa_jax.run.card import CARD, README, Card
+from ofa_jax.run.metrics import counted
 
 
 def write_card(directory: Path, card: Card, changed: Iterable[str] | None = None) -> None:
