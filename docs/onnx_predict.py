@@ -1,6 +1,6 @@
 """Classes of images by an exported subnet, with nothing but onnxruntime, NumPy and Pillow.
 
-    python examples/onnx_predict.py runs/digits/subnets/small photos/*.jpg
+    python docs/onnx_predict.py runs/digits/subnets/small photos/*.jpg
 
 For servers and devices without jax: copy `card.json`, `model.onnx` and this file there. It takes
 files exported with and without --uint8; --format=onnx-int8 names another than the float32 one.

@@ -1,13 +1,7 @@
-"""The programs of examples/ say what `--mode=predict` says."""
+"""The program of docs/ for machines without jax says what `--mode=predict` says."""
 
-import functools
-import http.server
-import json
-import re
-import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +16,7 @@ from ofa_jax.run.export import export
 from ofa_jax.run.extract import preprocessing, write_subnet
 from ofa_jax.run.predict import predict
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
-WEB = EXAMPLES.parent / "node_modules/onnxruntime-web/dist"
+PROGRAM = Path(__file__).parents[1] / "docs" / "onnx_predict.py"
 DIGITS = from_dict({"curriculum": ("only",), "phases": {"only": {"distill": 0.0}}})
 # Nothing of ours, nor of jax, can be imported.
 ALONE = """
@@ -86,58 +79,9 @@ def predicted(workdir, capsys):
 def test_onnx_predict_needs_three_libraries(workdir, uint8, capsys):
     export(DIGITS, workdir, "mine", ["onnx"], uint8=uint8, overwrite=True)
     photos = sorted((workdir / "photos").iterdir())
-    program = [EXAMPLES / "onnx_predict.py", workdir / "subnets/mine", *photos]
+    program = [PROGRAM, workdir / "subnets/mine", *photos]
     done = subprocess.run(
         [sys.executable, "-c", ALONE, *map(str, program)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     check_same(lines_of(done.stdout), predicted(workdir, capsys), points=0.011)
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def served():
-    """Serves a directory to this machine alone; gives a function of it that returns its address."""
-    servers = []
-
-    def serve(directory):
-        handler = functools.partial(Quiet, directory=directory)
-        servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler))
-        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
-        return f"http://127.0.0.1:{servers[-1].server_port}"
-
-    yield serve
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
-@pytest.mark.skipif(not WEB.exists(), reason="needs npm install --no-save onnxruntime-web")
-@pytest.mark.parametrize("uint8", [False, True])
-def test_the_page_in_chromium(workdir, uint8, served, tmp_path, capsys):
-    export(DIGITS, workdir, "mine", ["onnx"], uint8=uint8, overwrite=True)
-    for file in ("card.json", "model.onnx"):
-        shutil.copy(workdir / "subnets/mine" / file, tmp_path)
-    shutil.copy(EXAMPLES / "web/index.html", tmp_path)
-    shutil.copytree(workdir / "photos", tmp_path / "photos")
-    (tmp_path / "ort").symlink_to(WEB)
-    address, found = served(tmp_path), []
-    for path in sorted((tmp_path / "photos").iterdir()):
-        done = subprocess.run(
-            ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
-             "--virtual-time-budget=60000", f"--user-data-dir={tmp_path / 'profile'}",
-             f"{address}/index.html?image=photos/{path.name}"],
-            capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-        rows = re.findall(r"<tr><td>(.*?)</td><td>(.*?) %</td></tr>", done.stdout)
-        assert len(rows) == 5, done.stdout[-2000:]
-        found.append((path.name, {name: float(share) for name, share in rows}))
-    names = json.loads((tmp_path / "card.json").read_text())["classes"]
-    assert all(name in names for _, shares in found for name in shares)
-    check_same(found, predicted(workdir, capsys), points=0.3)
