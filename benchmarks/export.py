@@ -24,10 +24,10 @@ from benchmarks import harness
 harness.needs("onnx", "onnxruntime", "onnxscript", "ai_edge_litert", "torch", "ofa")
 import torch
 
+from benchmarks.reference import reference_subnet
 from ofa_jax import interop
 from ofa_jax.deploy import graph as graph_lib
 from ofa_jax.deploy import stablehlo, tflite, to_onnx
-from ofa_jax.interop.reference import reference_subnet
 from ofa_jax.space import Arch, SearchSpace
 
 OURS, THEIRS = "ONNX, ofa_jax", "ONNX, PyTorch's exporter"

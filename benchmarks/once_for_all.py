@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ofa_jax.interop.reference import reference, stub_imports
+from benchmarks.reference import reference, stub_imports
 from ofa_jax.space import SearchSpace
 
 LAYOUTS = {"as shipped": torch.contiguous_format, "tuned": torch.channels_last}

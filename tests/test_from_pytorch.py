@@ -9,8 +9,8 @@ import pytest
 from main_runs import REPOSITORY, run
 
 import ofa_jax
+from benchmarks.reference import reference
 from ofa_jax import interop, mesh
-from ofa_jax.interop.reference import reference
 from ofa_jax.normalization import normalize_images
 from ofa_jax.run.data.datasets import load_dataset
 from ofa_jax.run.evaluate import calibration_images, evaluation_batches

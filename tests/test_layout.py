@@ -125,7 +125,7 @@ def test_each_library_has_one_door():
         "onnxruntime": {"deploy"},
         "ai_edge_litert": {"deploy"},
         "ai_edge_quantizer": {"deploy"},
-        "torch": {"interop", "run.benchmark"},
+        "torch": {"interop"},
     }
     for name, path in MODULES.items():
         for target in imports(path):

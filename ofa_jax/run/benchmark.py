@@ -13,8 +13,6 @@ import numpy as np
 
 from ofa_jax import checkpoint
 from ofa_jax.errors import InputError
-from ofa_jax.interop import reference
-from ofa_jax.network import Network
 from ofa_jax.run import processes
 from ofa_jax.run.card import Card, Latency, read_card
 from ofa_jax.run.card_writer import write_card
@@ -33,8 +31,8 @@ def benchmark(directory: Path, batch: int = 32, repeats: int = REPEATS) -> None:
     """Times a subnet's runtimes at batch 1 and `batch`, prints a table and writes it in the card.
 
     Each is called a few times in a row, and they take turns, so that what else the machine does
-    falls on all alike. ONNX Runtime, LiteRT and PyTorch run with one thread and with as many as
-    there are cores; JAX with the latter.
+    falls on all alike. ONNX Runtime and LiteRT run with one thread and with as many as there are
+    cores; JAX with the latter. `benchmarks/export.py` times the reference beside them.
 
     Raises:
       ValueError: an altered subnet, or a batch below 1.
@@ -82,25 +80,7 @@ def _calls(directory: Path, card: Card, batch: int) -> dict[Case, Call]:
         for threads in sorted({1, cores}):
             loaded = load_export(directory, name, card, threads=threads)
             calls[RUNTIMES[name], threads, batch] = functools.partial(loaded, taken)
-    if reference.installed() and reference.covers(subnet.space):
-        for threads in sorted({1, cores}):
-            calls["PyTorch reference", threads, batch] = _torch(subnet, card, batch, threads)
     return calls
-
-
-def _torch(subnet: Network, card: Card, batch: int, threads: int) -> Call:
-    import torch
-
-    space = subnet.space
-    net = reference.reference_subnet(space, space.arch_from_dict(card.arch))
-    images = torch.zeros(batch, 3, card.resolution, card.resolution)
-
-    def call() -> Any:
-        torch.set_num_threads(threads)
-        with torch.no_grad():
-            return net(images)
-
-    return call
 
 
 def _timed(calls: dict[Case, Call], repeats: int) -> tuple[Latency, ...]:

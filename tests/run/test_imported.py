@@ -10,8 +10,8 @@ from main_runs import run, write_digits
 from random_nets import identical, random_variables
 
 import ofa_jax
+from benchmarks.reference import reference, reference_subnet
 from ofa_jax.interop.__main__ import main
-from ofa_jax.interop.reference import reference, reference_subnet
 from ofa_jax.run.card import read_card
 from ofa_jax.run.imported import Imported, data_config, usual_resolution, write_imported
 

@@ -1,30 +1,19 @@
 """The reference's own networks, where PyTorch and `ofa` are installed: to compare with."""
 
-import importlib.util
 import sys
 import types
 from typing import Any
 
 import numpy as np
 
-from ofa_jax.families import get_space
 from ofa_jax.space import Arch, SearchSpace
 
 
-def installed() -> bool:
-    """Whether PyTorch and the reference's package are there."""
-    return all(importlib.util.find_spec(name) for name in ("torch", "ofa"))
-
-
-def covers(space: SearchSpace) -> bool:
-    """Whether the reference has that space, whatever the classes."""
-    if space.name.startswith("ofa_tiny"):
-        return False
-    return space == get_space(space.name, num_classes=space.num_classes, dropout=space.dropout)
-
-
 def stub_imports() -> None:
-    """The reference imports torchvision and gdown, of which nothing here is used."""
+    """The reference imports torchvision and gdown, of which nothing here is used.
+
+    For a process that does nothing else with them: it takes their places.
+    """
     names = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional",
              "torchvision.datasets", "gdown")  # fmt: skip
     modules = {name: types.ModuleType(name) for name in names}
