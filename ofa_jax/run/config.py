@@ -238,6 +238,8 @@ class TrainConfig:
       ema: share of itself that a moving average of the parameters keeps at each step, such as
         0.9998. A phase then leaves that average: it is validated, goes on to the next phase,
         teaches and is saved. 0 takes no average.
+      log_every: steps from one that is logged to the next; each phase's last one is, too. All are
+        fetched from the devices then, and their figures must be finite.
       checkpoint_steps: steps from one checkpoint to the next; each phase's end has one too.
       checkpoint_keep: how many checkpoints of each phase are kept, the newest.
     """
@@ -251,6 +253,7 @@ class TrainConfig:
     dtype: str = "float32"
     compute: str = "auto"
     ema: float = 0.0
+    log_every: int = 10
     checkpoint_steps: int = 500
     checkpoint_keep: int = 2
 
@@ -504,8 +507,8 @@ class Config:
             _one_of("curriculum", name, tuple(self.phases))
         if len(set(self.curriculum)) != len(self.curriculum):
             raise InputError(f"curriculum={self.curriculum}: a phase is named twice")
-        for field in ("data.batch_size", "train.checkpoint_steps", "train.checkpoint_keep",
-                      "evaluate.batch_size", "evaluate.calibration_images",
+        for field in ("data.batch_size", "train.log_every", "train.checkpoint_steps",
+                      "train.checkpoint_keep", "evaluate.batch_size", "evaluate.calibration_images",
                       "evaluate.calibration_batch_size"):  # fmt: skip
             section, key = field.split(".")
             value = getattr(getattr(self, section), key)

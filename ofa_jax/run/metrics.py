@@ -38,13 +38,14 @@ class MetricsLog:
         if workdir is None:
             return
         self._path = workdir / "metrics.jsonl"
-        kept = []
-        if self._path.exists():
-            lines = read_text(self._path).splitlines(True)
-            kept = [line for line in lines if _logged_by(line, step)]
+        lines = read_text(self._path).splitlines(True) if self._path.exists() else []
+        kept = [line for line in lines if _logged_by(line, step)]
         self._last = json.loads(kept[-1]) if kept else {}
-        write_text(self._path, "".join(kept))
-        self._file = self._path.open("a", encoding="utf-8")
+        if kept != lines[: len(kept)]:  # a damaged line between whole ones
+            write_text(self._path, "".join(kept))
+        with writing(self._path):
+            self._file = self._path.open("a", encoding="utf-8")
+            self._file.truncate(len("".join(kept).encode()))
         # Not `EventFileWriter`: its thread dies of a full disk, and then it waits for ever.
         (workdir / "tb").mkdir(exist_ok=True)
         file = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
@@ -91,6 +92,8 @@ class MetricsLog:
 
 
 def _logged_by(line: str, step: int) -> bool:
+    if not line.endswith("\n"):
+        return False  # of a killed run
     try:
         return build(_Logged, parse_json(line), strict=False).step <= step
     except InputError:  # the half line of a killed run
@@ -129,12 +132,15 @@ class Progress:
             delay=0.1,  # nothing is drawn before the first step, which may print that it compiles
         )
 
-    def update(self, images: int, loss: float, accuracy: float) -> None:
-        """One more step of `images` images with its mean loss and accuracy."""
+    def add(self, loss: float, accuracy: float) -> None:
+        """One more step with its mean loss and accuracy."""
         keep = 0.95 if self._loss is not None else 0.0
         self._loss = keep * (self._loss or 0.0) + (1 - keep) * loss
         self._accuracy = keep * self._accuracy + (1 - keep) * accuracy
         self._done += 1
+
+    def show(self, images: int) -> None:
+        """Shows how far it is; `images` of a step."""
         if self._first is None:  # the first step compiles: no measure of the others
             self._first, self._started = self._done, time.monotonic()
             return

@@ -202,7 +202,7 @@ def train_leg(
     after = sum(later.units for later in run.legs[index + 1 :])
     first, stepping = int(state.step), 0.0
     progress = Progress(leg.name, first - leg.first, leg.end - leg.first, leg.units, after)
-    previous: tuple[int, Tree] | None = None
+    pending: list[tuple[int, Tree]] = []  # steps whose metrics are still on the devices
     train_config = run.config.train
     with (
         stop_requests() as stop,
@@ -214,20 +214,17 @@ def train_leg(
             processes.hear(f"step {step} of phase {leg.name!r}")
             began = time.monotonic()
             state, metrics = program(state, teacher, data, batch)
-            # The device is at this step already while the host loads the next batch and looks
-            # at the step before.
+            # The device is at this step already while the host loads the next batch.
             feed.fetch()
-            if previous is not None:
-                record(run, leg, log, progress, *previous)
-            previous = (step, metrics)
+            jax.block_until_ready(pending[-1:])  # no further ahead: a batch each waits there
+            pending.append((step, metrics))
             stopping = stop.at(step)
-            if (
-                stopping
-                or step == leg.end
-                or (step - leg.first) % train_config.checkpoint_steps == 0
-            ):
-                record(run, leg, log, progress, *previous)  # never save what is not finite
-                previous = None
+            saving = stopping or step == leg.end
+            saving |= (step - leg.first) % train_config.checkpoint_steps == 0
+            if saving or step == first + 1 or step % train_config.log_every == 0:
+                record(run, leg, log, progress, pending)  # never save what is not finite
+                pending = []
+            if saving:
                 checkpoints.save_step(manager, step, state, {"phase": leg.name})
             if stopping:
                 break
@@ -250,13 +247,20 @@ def train_leg(
 
 
 def record(
-    run: Run, leg: Leg, log: MetricsLog, progress: Progress, step: int, metrics: Tree
+    run: Run, leg: Leg, log: MetricsLog, progress: Progress, pending: list[tuple[int, Tree]]
 ) -> None:
-    """Logs and shows one step's metrics; raises `FloatingPointError` if one is not finite."""
-    values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-    check_finite(leg, step, values)
-    log.write(step, values, leg.name, "train")
-    progress.update(run.config.data.batch_size, values["loss"], values["accuracy"])
+    """Fetches the metrics of some steps and shows them; logs each `log_every`th and the last.
+
+    Raises:
+      FloatingPointError: one is not finite.
+    """
+    for step, metrics in jax.device_get(pending):
+        values = {name: float(value) for name, value in metrics.items()}
+        check_finite(leg, step, values)
+        if step % run.config.train.log_every == 0 or step == leg.end:
+            log.write(step, values, leg.name, "train")
+        progress.add(values["loss"], values["accuracy"])
+    progress.show(run.config.data.batch_size)
 
 
 def begin_phase(run: Run, leg: Leg, state: TrainState) -> TrainState:

@@ -36,6 +36,7 @@ FREE = (
     "search.",
     "train.checkpoint_keep",
     "train.checkpoint_steps",
+    "train.log_every",
 )
 
 

@@ -54,3 +54,19 @@ def test_a_full_disk_is_told():
     log._file, log._path = Full(), "metrics.jsonl"
     with pytest.raises(OSError, match="metrics.jsonl could not be written: No space left"), log:
         log.write(1, {"loss": 1.0}, "full", "train")
+
+
+def test_only_what_is_done_again_is_cut_off(tmp_path):
+    log_steps(tmp_path, 0, 4, 1.0)
+    path = tmp_path / "metrics.jsonl"
+    whole = path.read_text()
+    lines = whole.splitlines(True)
+    for damage, expected in (
+        ("", whole),
+        ("".join(lines[3:])[:-1], "".join(lines[:3])),  # all of it but the end of the line
+        ("damaged\n" + lines[3], whole),
+    ):
+        path.write_text("".join(lines[:3]) + damage if damage else whole)
+        with MetricsLog(tmp_path, 4):
+            pass
+        assert path.read_text() == expected

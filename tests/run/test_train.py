@@ -114,3 +114,39 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_found(run, capsys):
     shutil.rmtree(checkpoints.phase_directory(run.workdir, "full") / "19")
     with pytest.raises(ValueError, match=r"altered .*, and none before it is whole: remove"):
         loop.find_checkpoint(run.workdir, run.legs)
+
+
+class Collected:
+    """In place of a log and of a progress bar: what they were given."""
+
+    def __init__(self):
+        self.logged, self.added, self.shown = [], [], 0
+
+    def write(self, step, values, phase, group):
+        self.logged.append((step, values["loss"], phase, group))
+
+    def add(self, loss, accuracy):
+        self.added.append((loss, accuracy))
+
+    def show(self, images):
+        self.shown += 1
+
+
+def metrics(loss):
+    return {"loss": jax.numpy.float32(loss), "accuracy": jax.numpy.float32(0.5)}
+
+
+def test_every_step_is_shown_and_some_are_logged(run):
+    run, told = run[0], Collected()
+    steps = [(step, metrics(step / 4)) for step in range(8, 20)]
+    loop.record(run, run.legs[0], told, told, steps)
+    assert told.logged == [(10, 2.5, "full", "train"), (19, 4.75, "full", "train")]
+    assert told.added == [(step / 4, 0.5) for step in range(8, 20)]
+    assert told.shown == 1
+
+
+def test_a_step_that_is_not_logged_must_be_finite_too(run):
+    run, told = run[0], Collected()
+    with pytest.raises(FloatingPointError, match="loss is nan in phase 'full' at step 12: lower"):
+        loop.record(run, run.legs[0], told, told, [(11, metrics(1)), (12, metrics(np.nan))])
+    assert told.logged == []
