@@ -47,6 +47,8 @@ def _bound_swishes(path: Path) -> None:
     """
     model = onnx.load(path)
     nodes = list(model.graph.node)
+    if not any(node.op_type == "HardSwish" for node in nodes):
+        return
     del model.graph.node[:]
     model.graph.initializer.append(numpy_helper.from_array(np.asarray(-3, np.float32), "lowest"))
     for node in nodes:

@@ -1,5 +1,7 @@
 """The TFLite file with weights in float16: half the size; the runtime computes in float32 or 16."""
 
+import contextlib
+import io
 from pathlib import Path
 
 from ai_edge_quantizer import qtyping, quantizer
@@ -26,5 +28,6 @@ def write(graph: Graph, resolution: int, path: Path, *, batch: int | None = None
     casting = quantizer.Quantizer(path)
     every = qtyping.TFLOperationName.ALL_SUPPORTED
     casting.update_quantization_recipe(".*", every, HALF, AlgorithmName.FLOAT_CASTING)
-    done = casting.quantize(enable_progress_bar=False, enable_progress_report=False)
+    with contextlib.redirect_stderr(io.StringIO()):  # one of its bars cannot be turned off
+        done = casting.quantize(enable_progress_bar=False, enable_progress_report=False)
     path.write_bytes(done.quantized_model)

@@ -46,7 +46,7 @@ def net():
     [(onnx_fp16, 55, 0.6), (tflite_fp16, 55, 0.6), (int8, 25, 0.45), (tflite_int8, 25, 0.45)],
     ids=["onnx-fp16", "tflite-fp16", "onnx-int8", "tflite-int8"],
 )
-def test_smaller_files(net, module, least, share, batch, uint8, tmp_path):
+def test_smaller_files(net, module, least, share, batch, uint8, tmp_path, capsys):
     graph, pixels, images, wanted = net
     plain = to_onnx if module in (onnx_fp16, int8) else tflite
     if uint8:
@@ -55,6 +55,7 @@ def test_smaller_files(net, module, least, share, batch, uint8, tmp_path):
     path, large = tmp_path / "small", tmp_path / "large"
     module.write(graph, 16, path, batch=batch, **options)
     plain.write(graph, 16, large)
+    assert capsys.readouterr() == ("", "")  # of the bars and words of what writes them
     assert path.stat().st_size < share * large.stat().st_size
     call = module.load(path)
     assert snr(in_batches(call, batch or 1)(images), wanted) > least
