@@ -20,6 +20,8 @@ NUMBERS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 def handled(monkeypatch):
     """The signals are handled as in main.py; `os._exit` raises its code."""
     before = {number: signal.getsignal(number) for number in NUMBERS}
+    for number in NUMBERS:  # a shell's background processes ignore Ctrl-C
+        signal.signal(number, signal.SIG_DFL)
     monkeypatch.setattr(signals, "_ending", False)
     monkeypatch.setattr(signals, "GRACE", 1e6)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
