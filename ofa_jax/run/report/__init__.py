@@ -1,4 +1,4 @@
-"""A run as one page, `report.html`: what it learnt, found and cost, for people."""
+"""A run as one page, `report.html`: its training, search results and costs, for people."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from ofa_jax.errors import InputError
 from ofa_jax.files import read_text, short, write_text
 from ofa_jax.run.report import costs, grid, search, subnets, summary, training
 from ofa_jax.run.report.page import document, paragraph
-from ofa_jax.run.report.read import Run, read_run
+from ofa_jax.run.report.read import RunFiles, read_run
 from ofa_jax.run.report.template import Markup, filled
 
 SECTIONS = {
@@ -51,11 +51,11 @@ def _holds(path: Path, page: str) -> bool:
         return False
 
 
-def _section(title: str, run: Run, workdir: Path) -> Markup:
+def _section(title: str, run: RunFiles, workdir: Path) -> Markup:
     try:
         body = SECTIONS[title](run, workdir)
     except Exception as error:  # whatever a file of another version holds: the run goes on
-        told = f"This part cannot be shown: {type(error).__name__}: {short(error)}"
-        body = paragraph(told, "soft")
+        message = f"This part cannot be shown: {type(error).__name__}: {short(error)}"
+        body = paragraph(message, "soft")
     heading = "{% if title %}<h2>{{ title }}</h2>\n{% endif %}"
     return filled(heading + "{{ body }}", title=title, body=body)

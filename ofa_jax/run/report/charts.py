@@ -122,9 +122,9 @@ HOVERS = """\
 {% endfor %}"""
 
 
-def hovers(at: Axes, phases: Phases, told: Sequence[str]) -> Markup:
+def hovers(at: Axes, phases: Phases, tooltips: Sequence[str]) -> Markup:
     """Unseen boxes over the phases that tell what is in them."""
-    spans = zip(phases, told, strict=True)
+    spans = zip(phases, tooltips, strict=True)
     boxes = [(at.x(first), at.x(last), text) for (_, first, last), text in spans]
     return filled(HOVERS, at=at, boxes=boxes, height=at.height - at.bottom - at.top)
 
@@ -146,22 +146,22 @@ def stairs(at: Axes, points: Points, style: str) -> Markup:
     return curve(at, [corners], style)
 
 
-def dots(at: Axes, points: Points, told: Sequence[str]) -> Markup:
+def dots(at: Axes, points: Points, tooltips: Sequence[str]) -> Markup:
     """Filled dots that tell their figures."""
-    return _marks(at, points, told, Markup('circle class="dot" r="3"'))
+    return _marks(at, points, tooltips, Markup('circle class="dot" r="3"'))
 
 
-def rings(at: Axes, points: Points, told: Sequence[str]) -> Markup:
+def rings(at: Axes, points: Points, tooltips: Sequence[str]) -> Markup:
     """Open rings that tell their figures."""
-    return _marks(at, points, told, Markup('circle class="ring" r="4.5"'))
+    return _marks(at, points, tooltips, Markup('circle class="ring" r="4.5"'))
 
 
 STAR = "M0 -10L2.9 -3.1L10 -3.1L4.3 1.6L6.4 9L0 4.6L-6.4 9L-4.3 1.6L-10 -3.1L-2.9 -3.1Z"
 
 
-def stars(at: Axes, points: Points, told: Sequence[str]) -> Markup:
+def stars(at: Axes, points: Points, tooltips: Sequence[str]) -> Markup:
     """Stars that tell their figures."""
-    return _marks(at, points, told, Markup(f'path class="star" d="{STAR}"'))
+    return _marks(at, points, tooltips, Markup(f'path class="star" d="{STAR}"'))
 
 
 MARKS = """\
@@ -170,8 +170,8 @@ MARKS = """\
 {% endfor %}"""
 
 
-def _marks(at: Axes, points: Points, told: Sequence[str], shape: Markup) -> Markup:
-    placed = zip(points, told, strict=True)
+def _marks(at: Axes, points: Points, tooltips: Sequence[str], shape: Markup) -> Markup:
+    placed = zip(points, tooltips, strict=True)
     marks = [(at.x(x), at.y(y), text) for (x, y), text in placed]
     return filled(MARKS, marks=marks, shape=shape, tag=shape.split()[0])
 

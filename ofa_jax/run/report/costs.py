@@ -8,13 +8,13 @@ from pathlib import Path
 
 from ofa_jax.run.metrics import clock
 from ofa_jax.run.report.page import NOT_YET, facts, folded, paragraph, percent, table
-from ofa_jax.run.report.read import Run
+from ofa_jax.run.report.read import RunFiles
 from ofa_jax.run.report.template import Markup, filled
 
 VERSIONS = ("ofa-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
-def costs(run: Run, workdir: Path) -> Markup:
+def costs(run: RunFiles, workdir: Path) -> Markup:
     """Time and throughput of each phase."""
     named = [*((str(row["phase"]), row) for row in run.ends),
              *((name, row) for name, log in run.tuned.items() for row in log.ends)]  # fmt: skip
@@ -29,13 +29,13 @@ def costs(run: Run, workdir: Path) -> Markup:
         for name, row in named
     ]  # fmt: skip
     heads = ("phase or subnet", "time", "", "images/s", "waited for data", "images skipped")
-    told = (
+    note = (
         "Time is that of the process that ended the phase: what was done before a run was stopped"
         " and went on is not in it. Evaluation and search are not counted."
     )
     caption = "By phase, and by subnet that was fine-tuned"
     whole = ("all", clock(total), "", "", "", "")
-    return table(heads, [*rows, whole], caption) + paragraph(told, "soft")
+    return table(heads, [*rows, whole], caption) + paragraph(note, "soft")
 
 
 def _meter(share: float) -> Markup:
@@ -43,7 +43,7 @@ def _meter(share: float) -> Markup:
     return filled(meter, width=round(6 * share, 2))
 
 
-def environment(run: Run, workdir: Path) -> Markup:
+def environment(run: RunFiles, workdir: Path) -> Markup:
     """Versions and machine of the process that writes the report, and the config."""
     # Late: it asks for the devices.
     from ofa_jax.subnets.latency import machine

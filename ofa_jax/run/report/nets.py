@@ -1,4 +1,4 @@
-"""A subnet drawn: a row of blocks for each stage."""
+"""A picture of a subnet: a row of blocks for each stage."""
 
 import functools
 import itertools
@@ -16,11 +16,11 @@ TIMES = "\u00d7"
 LABEL, GAP, ROW, BLOCK = 98, 6, 54, 38  # across, between blocks, down, a block's height
 
 
-class Drawn(NamedTuple):
-    """One block as it is drawn. `share` is its width's, of the widest; `tone` its kernel's."""
+class Box(NamedTuple):
+    """A block in the picture: `share` is its width of the widest, `tone` its kernel's shade."""
 
     lines: tuple[str, ...]
-    told: str
+    tooltip: str
     share: float
     tone: float
     kept: bool
@@ -31,7 +31,7 @@ class Line(NamedTuple):
 
     name: str
     channels: int
-    blocks: list[Drawn]
+    blocks: list[Box]
 
 
 NET = """\
@@ -40,10 +40,10 @@ NET = """\
 {% for line in lines %}{% set y = loop.index0 * row %}\
 <text class="strong" x="0" y="{{ y + 22 }}">{{ line.name }}</text>\
 <text x="0" y="{{ y + 38 }}">{{ line.channels }} channels</text>\
-{% for block, x, width in placed(line) %}{{ drawn(block, x, y + 8, width) }}{% endfor %}\
+{% for block, x, width in placed(line) %}{{ draw(block, x, y + 8, width) }}{% endfor %}\
 {% endfor %}</svg>"""
 BLOCK_OF = """\
-<g><title>{{ block.told }}</title><rect\
+<g><title>{{ block.tooltip }}</title><rect\
 {% if block.kept %} class="block" style="--v:{{ tone }}"{% else %} class="skipped"{% endif %}\
  x="{{ x }}" y="{{ y }}" width="{{ width }}" height="{{ height }}" rx="4"/>\
 {% for words, style in lines %}\
@@ -77,11 +77,11 @@ def draw_net(space: SearchSpace, arch: dict[str, Any], name: str) -> Markup:
         label=f"{name}: blocks kept of each stage: {kept}",
         row=ROW,
         placed=functools.partial(_placed, widest),
-        drawn=_block,
+        draw=_block,
     )
 
 
-def _placed(widest: float, line: Line) -> Iterator[tuple[Drawn, float, float]]:
+def _placed(widest: float, line: Line) -> Iterator[tuple[Box, float, float]]:
     """A line's blocks, each with where it begins and its width."""
     x = float(LABEL)
     for block in line.blocks:
@@ -90,7 +90,7 @@ def _placed(widest: float, line: Line) -> Iterator[tuple[Drawn, float, float]]:
         x += width + GAP
 
 
-def _block(block: Drawn, x: float, y: float, width: float) -> Markup:
+def _block(block: Box, x: float, y: float, width: float) -> Markup:
     styles = ("strong", "ink") if block.kept else ("",)
     return filled(
         BLOCK_OF,
@@ -113,12 +113,12 @@ def _lines(space: SearchSpace, arch: dict[str, Any]) -> Iterator[Line]:
         blocks = [list(group) for _, group in itertools.groupby(own, lambda layer: layer.part)]
         chosen = [layer for layer in own if _draws_itself(layer)]
         if own[0].part.block is not None:
-            drawn = [_drawn(space, block, read) for block in blocks]
+            boxes = [_box(space, block, read) for block in blocks]
         elif chosen:
-            drawn = _convolutions(name, chosen, read)
+            boxes = _convolutions(name, chosen, read)
         else:  # the same in every arch
             continue
-        yield Line(name, int(own[-1].output.channels.of(read)), drawn)
+        yield Line(name, int(own[-1].output.channels.of(read)), boxes)
 
 
 def _line(layer: Layer) -> str:
@@ -131,34 +131,34 @@ def _draws_itself(layer: Layer) -> bool:
     return isinstance(layer.operation, Conv) and bool(layer.output.channels.genes)
 
 
-def _drawn(space: SearchSpace, block: list[Layer], arch: Arch) -> Drawn:
+def _box(space: SearchSpace, block: list[Layer], arch: Arch) -> Box:
     """A block by its genes."""
     part, kept = block[0].part, bool(block[0].kept.of(arch))
     name = part.name.replace("_", " ")
     if not kept:
-        return Drawn(("skipped",), f"{name}: skipped", 1.0, 0.0, False)
+        return Box(("skipped",), f"{name}: skipped", 1.0, 0.0, False)
     assert part.block is not None
     kernel, expand = int(arch.kernel[part.block]), space.expands[int(arch.expand[part.block])]
     size, last = space.kernels[kernel], len(space.kernels) - 1
-    told = f"{name}: kernel {size}{TIMES}{size}, expand {expand:g}, "
-    told += f"{block[0].output.channels.of(arch)} channels inside"
+    tooltip = f"{name}: kernel {size}{TIMES}{size}, expand {expand:g}, "
+    tooltip += f"{block[0].output.channels.of(arch)} channels inside"
     share = max(expand / space.expands[-1], 0.5)  # narrower, its words would not fit
     tone = kernel / last if last else 0.4
-    return Drawn((f"{size}{TIMES}{size}", f"{expand:g}"), told, share, tone, True)
+    return Box((f"{size}{TIMES}{size}", f"{expand:g}"), tooltip, share, tone, True)
 
 
-def _convolutions(name: str, layers: list[Layer], arch: Arch) -> list[Drawn]:
+def _convolutions(name: str, layers: list[Layer], arch: Arch) -> list[Box]:
     """Convolutions outside blocks whose channels an arch chooses, one by one."""
-    drawn = []
+    boxes = []
     for number, layer in enumerate(layers):
         operation = layer.operation
         assert isinstance(operation, Conv)
         ends = {0: "first convolution", len(layers) - 1: "last convolution"}
-        told = "residual" if layer.kept.genes else ends.get(number, "convolution")
+        kind = "residual" if layer.kept.genes else ends.get(number, "convolution")
         if layer.kept.of(arch):
             size, count = operation.kernel.of(arch), layer.output.channels.of(arch)
             words = (f"{size}{TIMES}{size}", f"{count} ch")
-            drawn.append(Drawn(words, f"{name}, {told}: {count} channels", 1.0, 0.4, True))
+            boxes.append(Box(words, f"{name}, {kind}: {count} channels", 1.0, 0.4, True))
         else:
-            drawn.append(Drawn(("skipped",), f"{name}, {told}: skipped", 1.0, 0.0, False))
-    return drawn
+            boxes.append(Box(("skipped",), f"{name}, {kind}: skipped", 1.0, 0.0, False))
+    return boxes

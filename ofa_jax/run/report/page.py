@@ -147,8 +147,8 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = ""
     """
     rows = [tuple(row) for row in rows]
     words = [any(map(_is_word, column)) for column in zip(*rows, strict=True)]
-    told = list(zip(heads, words, strict=True))
-    return _box(filled(TABLE, heads=told, rows=rows, words=words), caption)
+    headings = list(zip(heads, words, strict=True))
+    return _box(filled(TABLE, heads=headings, rows=rows, words=words), caption)
 
 
 def facts(rows: Iterable[Sequence[Any]], caption: str = "") -> Markup:

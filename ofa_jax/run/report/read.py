@@ -41,7 +41,7 @@ class Log(NamedTuple):
     held_out: list[Row]
 
 
-class Run(NamedTuple):
+class RunFiles(NamedTuple):
     """A workdir's files as plain data.
 
     Attributes:
@@ -84,14 +84,14 @@ class Run(NamedTuple):
         return [str(name) for name in named] if isinstance(named, list) and named else list(seen)
 
 
-def read_run(workdir: Path) -> Run:
+def read_run(workdir: Path) -> RunFiles:
     """Reads whatever files a workdir has."""
     log = _metrics(workdir / "metrics.jsonl")
     tuned = sorted((workdir / "finetune").glob("*/metrics.jsonl"))
     config = _object(workdir / "config.json")
     trained = _trained_space(workdir)
     cards = [_object(path) for path in sorted((workdir / "subnets").glob("*/card.json"))]
-    return Run(
+    return RunFiles(
         name=printable(workdir.absolute().name),
         config=config,
         steps=log.steps,
@@ -182,7 +182,7 @@ def _steps(rows: Iterable[Row], groups: dict[str, list[Row]]) -> Iterator[Step]:
 
 
 def finite(value: Any) -> bool:
-    """Whether a value is a number that can be drawn."""
+    """Whether a value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

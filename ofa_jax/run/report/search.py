@@ -16,20 +16,20 @@ from ofa_jax.run.report.page import (
     percent,
     table,
 )
-from ofa_jax.run.report.read import Run
+from ofa_jax.run.report.read import RunFiles
 from ofa_jax.run.report.template import Markup, filled, joined
 
 
-def search(run: Run, workdir: Path) -> Markup:
+def search(run: RunFiles, workdir: Path) -> Markup:
     """Accuracy against cost: random subnets, the predicted front and the winners."""
     if not run.found and not run.measured:
         return NOT_YET
     kind = str(run.found.get("cost") or run.config.get("search", {}).get("cost", "macs"))
-    drawn = _scatter(run, kind, _costs(run, kind, workdir))
-    return joined([_predictor(run), drawn, _winners(run, kind), _compared(run)])
+    scatter = _scatter(run, kind, _costs(run, kind, workdir))
+    return joined([_predictor(run), scatter, _winners(run, kind), _compared(run)])
 
 
-def _costs(run: Run, kind: str, workdir: Path) -> list[float]:
+def _costs(run: RunFiles, kind: str, workdir: Path) -> list[float]:
     """What each measured subnet costs; none where that cannot be counted."""
     if run.space is None or not run.classes_known:
         return []
@@ -45,7 +45,7 @@ def _costs(run: Run, kind: str, workdir: Path) -> list[float]:
             for row in run.measured]  # fmt: skip
 
 
-def _scatter(run: Run, kind: str, costs: Sequence[float]) -> Markup:
+def _scatter(run: RunFiles, kind: str, costs: Sequence[float]) -> Markup:
     unit, size = UNITS[kind]
     measured = [(c / size, r["top1"]) for c, r in zip(costs, run.measured, strict=False)]
     front = [(r[kind] / size, r["predicted"]) for r in run.front.get("front") or []]
@@ -56,14 +56,14 @@ def _scatter(run: Run, kind: str, costs: Sequence[float]) -> Markup:
     if not points:
         return Markup("")
     at = charts.axes(points, 640, 380, 70, 16)
-    told = [f"{row['name']}: {text}" for row, text in
-            zip(rows, _told("winner", winners, unit), strict=True)]  # fmt: skip
+    tooltips = [f"{row['name']}: {text}" for row, text in
+                zip(rows, _tooltips("winner", winners, unit), strict=True)]  # fmt: skip
     parts = [
         charts.frame(at, unit, axis_percent, lambda v: f"{v:g}"),
-        charts.dots(at, measured, _told("random", measured, unit)),
-        charts.rings(at, random, _told("random, of equal cost", random, unit)),
+        charts.dots(at, measured, _tooltips("random", measured, unit)),
+        charts.rings(at, random, _tooltips("random, of equal cost", random, unit)),
         *([charts.stairs(at, front, "two")] if front else []),
-        charts.stars(at, winners, told),
+        charts.stars(at, winners, tooltips),
         _letters(at, winners),
     ]
     label = f"Held-out top-1 against {unit}: {len(measured)} random subnets, {len(front)} on front"
@@ -73,7 +73,7 @@ def _scatter(run: Run, kind: str, costs: Sequence[float]) -> Markup:
     )
 
 
-def _told(what: str, points: charts.Points, unit: str) -> list[str]:
+def _tooltips(what: str, points: charts.Points, unit: str) -> list[str]:
     return [f"{what}, {y:.2%} at {x:.4g} {unit}" for x, y in points]
 
 
@@ -82,8 +82,8 @@ LETTERS = """\
 <text class="strong letter" x="{{ x }}" y="{{ y - 14 }}" text-anchor="middle">{{ letter }}</text>\
 {% endfor %}"""
 KEY = """\
-<ul class="key">{% for there, mark, told in entries if there %}\
-<li><svg viewBox="-12 -12 24 24" aria-hidden="true">{{ mark }}</svg> {{ told }}</li>\
+<ul class="key">{% for there, mark, label in entries if there %}\
+<li><svg viewBox="-12 -12 24 24" aria-hidden="true">{{ mark }}</svg> {{ label }}</li>\
 {% endfor %}</ul>"""
 
 
@@ -109,20 +109,20 @@ def _key(measured: bool, random: bool, front: bool, winners: bool) -> Markup:
     return filled(KEY, entries=entries)
 
 
-def _predictor(run: Run) -> Markup:
+def _predictor(run: RunFiles) -> Markup:
     report = run.found.get("predictor")
     if not report:
         return paragraph(f"{len(run.measured):,} random subnets measured so far.")
     volume = run.front.get("hypervolume")
-    told = f" Hypervolume of the front {volume:.4f}." if volume else ""
+    note = f" Hypervolume of the front {volume:.4f}." if volume else ""
     return paragraph(
         f"The predictor, on {report['held_out_archs']} subnets it has not seen: Kendall's tau"
         f" {report['kendall_tau']:.2f}, Spearman's rho {report['spearman']:.2f}, RMSE"
-        f" {100 * report['rmse']:.2f} points.{told}"
+        f" {100 * report['rmse']:.2f} points.{note}"
     )
 
 
-def _winners(run: Run, kind: str) -> Markup:
+def _winners(run: RunFiles, kind: str) -> Markup:
     unit, size = UNITS[kind]
     extra = [] if kind == "macs" else [unit]
     rows = [
@@ -135,7 +135,7 @@ def _winners(run: Run, kind: str) -> Markup:
     return table(heads, rows, "What the search found") if rows else Markup("")
 
 
-def _compared(run: Run) -> Markup:
+def _compared(run: RunFiles) -> Markup:
     rows, random = run.found.get("found") or [], run.found.get("random") or []
     if not rows or not random:
         return Markup("")

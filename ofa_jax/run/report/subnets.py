@@ -1,4 +1,4 @@
-"""The extracted subnets: drawn, with their facts, files and latency."""
+"""The extracted subnets: pictures, facts, files and latency."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +18,7 @@ from ofa_jax.run.report.page import (
     spoken,
     table,
 )
-from ofa_jax.run.report.read import FAULTS, Row, Run
+from ofa_jax.run.report.read import FAULTS, Row, RunFiles
 from ofa_jax.run.report.template import Markup, filled, joined
 from ofa_jax.run.report.training import learning_curve
 from ofa_jax.space import SearchSpace
@@ -30,16 +30,16 @@ SUBNET = """\
 PAIR = '<div class="pair">{{ inner }}</div>'
 
 
-def subnets(run: Run, workdir: Path) -> Markup:
-    """Every extracted subnet: drawn, with its facts, files and latency."""
+def subnets(run: RunFiles, workdir: Path) -> Markup:
+    """Every extracted subnet: its picture, facts, files and latency."""
     if not run.cards:
         return NOT_YET
-    told = (
+    explanation = (
         "A row is a stage. The bold number of a block, and its shade, is its kernel; the number"
         " below, and its width, its expand ratio; dashed blocks are skipped."
     )
-    drawn = [_guarded(f"subnet {card.get('name')}", _subnet, run, card) for card in run.cards]
-    return joined([paragraph(told, "soft"), *drawn])
+    sections = [_guarded(f"subnet {card.get('name')}", _subnet, run, card) for card in run.cards]
+    return joined([paragraph(explanation, "soft"), *sections])
 
 
 def _guarded(what: str, draw: Any, *args: Any) -> Markup:
@@ -49,7 +49,7 @@ def _guarded(what: str, draw: Any, *args: Any) -> Markup:
         return paragraph(f"{what} cannot be shown: {error!r}", "soft")
 
 
-def _subnet(run: Run, card: Row) -> Markup:
+def _subnet(run: RunFiles, card: Row) -> Markup:
     space, name = _space_of(run, str(card["space"])), str(card["name"])
     return filled(
         SUBNET,
@@ -62,7 +62,7 @@ def _subnet(run: Run, card: Row) -> Markup:
     )
 
 
-def _space_of(run: Run, name: str) -> SearchSpace:
+def _space_of(run: RunFiles, name: str) -> SearchSpace:
     return run.space if run.space and run.space.name == name else get_space(name)
 
 
@@ -77,20 +77,20 @@ def _facts(card: Row) -> Iterable[tuple[str, str]]:
         )
         for split, figures in tuned["before"].items():
             after = tuned["after"][split]["top1"]
-            told = f"{figures['top1']:.2%} before, {after:.2%} after"
-            yield f"fine-tuning, {spoken(split)}", told
+            change = f"{figures['top1']:.2%} before, {after:.2%} after"
+            yield f"fine-tuning, {spoken(split)}", change
     yield "MACs", millions(card["macs"])
     yield "parameters", millions(card["params"], 3)
     yield "resolution", f"{card['resolution']} px"
 
 
-def _learning(run: Run, name: str) -> Markup:
+def _learning(run: RunFiles, name: str) -> Markup:
     """The curves of its fine-tuning."""
     steps = run.tuned[name].steps if name in run.tuned else []
     if not steps:
         return Markup("")
-    drawn = joined(learning_curve(steps, name) for name in ("loss", "accuracy"))
-    return folded("Fine-tuning", filled(PAIR, inner=drawn))
+    plots = joined(learning_curve(steps, name) for name in ("loss", "accuracy"))
+    return folded("Fine-tuning", filled(PAIR, inner=plots))
 
 
 def _exports(card: Row) -> Markup:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ofa_jax.run.report.page import millions, percent, spoken
-from ofa_jax.run.report.read import Run, top1_of
+from ofa_jax.run.report.read import RunFiles, top1_of
 from ofa_jax.run.report.template import Markup, filled
 
 SUMMARY = """\
@@ -19,7 +19,7 @@ SUMMARY = """\
 {% endfor %}</dl>{% endif %}"""
 
 
-def summary(run: Run, workdir: Path) -> Markup:
+def summary(run: RunFiles, workdir: Path) -> Markup:
     """What the run is, how far it has come, and its best figures."""
     data = run.config.get("data", {}).get("name", "")
     space = run.config.get("space", {}).get("name") or run.evaluation.get("space", "")
@@ -30,7 +30,7 @@ def summary(run: Run, workdir: Path) -> Markup:
     return filled(SUMMARY, name=run.name, line=line, steps=steps, tiles=tiles)
 
 
-def progress(run: Run) -> dict[str, bool]:
+def progress(run: RunFiles) -> dict[str, bool]:
     """The steps of a run, and whether each is done."""
     ended = {row["phase"] for row in run.ends}
     done = {
@@ -46,7 +46,7 @@ def progress(run: Run) -> dict[str, bool]:
     return done
 
 
-def state(run: Run) -> str:
+def state(run: RunFiles) -> str:
     """How far the run has come, in a few words."""
     done = progress(run)
     if all(done.values()):
@@ -61,7 +61,7 @@ def state(run: Run) -> str:
     return f"training, {len(ended)} of {count} phases done" if ended else "not begun"
 
 
-def _grid_tiles(run: Run) -> list[tuple[str, str, str]]:
+def _grid_tiles(run: RunFiles) -> list[tuple[str, str, str]]:
     rows = run.evaluation.get("subnets") or []
     if not rows:
         return _held_out_tiles(run)
@@ -77,7 +77,7 @@ def _grid_tiles(run: Run) -> list[tuple[str, str, str]]:
     return [*tiles, ("Top-1, mean", percent(mean), note)]
 
 
-def _held_out_tiles(run: Run) -> list[tuple[str, str, str]]:
+def _held_out_tiles(run: RunFiles) -> list[tuple[str, str, str]]:
     if not run.held_out:
         return []
     row = run.held_out[-1]
@@ -90,7 +90,7 @@ def _held_out_tiles(run: Run) -> list[tuple[str, str, str]]:
     ]
 
 
-def _chosen_tile(run: Run) -> list[tuple[str, str, str]]:
+def _chosen_tile(run: RunFiles) -> list[tuple[str, str, str]]:
     """The search's middle winner, fine-tuned where it was."""
     rows = run.found.get("found") or []
     if not rows:

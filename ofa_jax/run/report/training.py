@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ofa_jax.run.report import charts
 from ofa_jax.run.report.page import NOT_YET, axis_percent, figure, paragraph, percent, table
-from ofa_jax.run.report.read import CURVES, Run, Step, phases_of, top1_of
+from ofa_jax.run.report.read import CURVES, RunFiles, Step, phases_of, top1_of
 from ofa_jax.run.report.template import Markup, filled, joined
 
 # How each of CURVES is shown: its title, its numbers and its colour.
@@ -16,14 +16,14 @@ LOOKS: dict[str, tuple[str, charts.Number, str]] = {
 }
 
 
-def training(run: Run, workdir: Path) -> Markup:
+def training(run: RunFiles, workdir: Path) -> Markup:
     """The curriculum, the curves, and held-out accuracy after each phase."""
     parts = [_curriculum(run)]
     if run.steps:
-        drawn = [learning_curve(run.steps, name) for name in CURVES]
+        figures = [learning_curve(run.steps, name) for name in CURVES]
         if run.held_out:
-            drawn.append(figure(_after_phases(run), "Held-out top-1 after each phase"))
-        parts.append(filled('<div class="pair">{{ drawn }}</div>', drawn=joined(drawn)))
+            figures.append(figure(_after_phases(run), "Held-out top-1 after each phase"))
+        parts.append(filled('<div class="pair">{{ figures }}</div>', figures=joined(figures)))
         size = sum(step.weight for step in run.steps) / len(run.steps)
         if size > 1.5:
             parts.append(paragraph(f"Each point is the mean of about {size:.0f} steps.", "soft"))
@@ -31,7 +31,7 @@ def training(run: Run, workdir: Path) -> Markup:
     return joined(parts) if run.steps or run.curriculum else NOT_YET
 
 
-def _curriculum(run: Run) -> Markup:
+def _curriculum(run: RunFiles) -> Markup:
     spans = {name: (first, last) for name, first, last in run.phases}
     rows = []
     for name in run.curriculum:
@@ -59,18 +59,18 @@ def learning_curve(steps: Sequence[Step], name: str) -> Markup:
     runs = [
         [(s.middle, s.values[column]) for s in steps if s.phase == phase] for phase, _, _ in phases
     ]
-    told = [_told(phase, points, name) for phase, points in zip(phases, runs, strict=True)]
+    tooltips = [_tooltip(phase, points, name) for phase, points in zip(phases, runs, strict=True)]
     parts = [
         charts.bands(at, phases),
         charts.frame(at, "step", number, lambda v: f"{v:,.0f}"),
         charts.curve(at, runs, style),
-        charts.hovers(at, phases, told),
+        charts.hovers(at, phases, tooltips),
     ]
     label = f"{title} from {points[0][1]:.4g} at the first step to {points[-1][1]:.4g} at the last"
     return figure(charts.svg(at, parts, label), f"{title} by step")
 
 
-def _told(phase: tuple[str, float, float], points: charts.Points, name: str) -> str:
+def _tooltip(phase: tuple[str, float, float], points: charts.Points, name: str) -> str:
     spoken = name.replace("_", " ")
     return (
         f"{phase[0]}, steps {phase[1]:,.0f} to {phase[2]:,.0f}:"
@@ -78,13 +78,13 @@ def _told(phase: tuple[str, float, float], points: charts.Points, name: str) -> 
     )
 
 
-def _after_phases(run: Run) -> Markup:
-    points, told, means = [], [], []
+def _after_phases(run: RunFiles) -> Markup:
+    points, tooltips, means = [], [], []
     for row in run.held_out:
         top1 = top1_of(row)
         points += [(row["step"], value) for value in top1.values()]
-        told += [f"{row['phase']}, {name.replace('_', ', ')} px: {value:.2%}"
-                 for name, value in top1.items()]  # fmt: skip
+        tooltips += [f"{row['phase']}, {name.replace('_', ', ')} px: {value:.2%}"
+                     for name, value in top1.items()]  # fmt: skip
         means.append((row["step"], sum(top1.values()) / len(top1)))
     # As far as the curves beside it.
     ends = [(step, means[0][1]) for _, *span in run.phases for step in span]
@@ -93,13 +93,13 @@ def _after_phases(run: Run) -> Markup:
         charts.bands(at, run.phases),
         charts.frame(at, "step", axis_percent, lambda v: f"{v:,.0f}"),
         charts.curve(at, [means], "two"),
-        charts.dots(at, points, told),
+        charts.dots(at, points, tooltips),
     ]
     label = f"Held-out top-1, mean {means[0][1]:.2%} after the first phase, {means[-1][1]:.2%} last"
     return charts.svg(at, parts, label)
 
 
-def _held_out_table(run: Run) -> Markup:
+def _held_out_table(run: RunFiles) -> Markup:
     rows = []
     for row in run.held_out:
         top1 = top1_of(row)
@@ -109,5 +109,5 @@ def _held_out_table(run: Run) -> Markup:
                      percent(largest[-1]) if largest else "", percent(top1[worst]),
                      worst.replace("_", ", ") + " px"))  # fmt: skip
     heads = ("after phase", "subnets", "mean", "largest", "worst", "which")
-    told = "Held-out top-1 (the line above is the mean, dots are subnets)"
-    return table(heads, rows, told) if rows else Markup("")
+    caption = "Held-out top-1 (the line above is the mean, dots are subnets)"
+    return table(heads, rows, caption) if rows else Markup("")
