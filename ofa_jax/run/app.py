@@ -98,7 +98,7 @@ def main(_: list[str]) -> None:
         if FLAGS.mode == "profile":
             profile(config, FLAGS.target)
             return
-        with processes.watched(config.parallel.timeout):
+        with processes.watchdog(config.parallel.timeout):
             workdir_lib.check_processes(workdir, config)
             with workdir_lib.locked(workdir):
                 following = run(config, workdir)
@@ -124,8 +124,8 @@ def run(config: Config, workdir: Path) -> str:
         train(config, workdir)  # takes the supernet over, unless that is done
     match FLAGS.mode:
         case "all":
-            found = quote(f"--subnet={run_all(config, workdir)}")
-            return f"--mode=predict {found} --images='photos/*.jpg'"
+            flag = quote(f"--subnet={run_all(config, workdir)}")
+            return f"--mode=predict {flag} --images='photos/*.jpg'"
         case "train":
             train(config, workdir)
             return f"--mode=evaluate {here}"

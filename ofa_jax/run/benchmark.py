@@ -49,7 +49,7 @@ def benchmark(directory: Path, batch: int = 32, repeats: int = REPEATS) -> None:
 
 
 def benchmark_once(directory: Path, batch: int) -> None:
-    """Times a subnet unless its card has been given times; on the first of several processes."""
+    """Times a subnet unless its card has times already; on the first of several processes."""
     if processes.from_first(lambda: bool(read_card(directory).latency)):
         print(f"benchmark is complete: {directory}")
         return

@@ -52,7 +52,7 @@ class Preprocessing:
 class Export:
     """An exported file. `difference` is the largest from the subnet's logits, of the largest logit.
 
-    `accuracy` on test and `snr_db`, the logits' signal over their noise in decibels, are given
+    `accuracy` on test and `snr_db`, the logits' signal over their noise in decibels, exist
     where the file has less precision than float32; `batch` where it takes one number of images.
     """
 

@@ -105,9 +105,9 @@ def _commands(card: Card) -> list[str]:
     blocks = [f"```python\n{RUN['jax']}\n```"]
     for name, export in card.exports.items():
         text = RUN[name].format(file=export.file)
-        told = f"`{export.file}`, {export.bytes / 1e6:.2f} MB, images {export.input}:"
-        blocks += [told, f"```python\n{text}\n```"]
-        if worth := precision.told(card, name):
+        caption = f"`{export.file}`, {export.bytes / 1e6:.2f} MB, images {export.input}:"
+        blocks += [caption, f"```python\n{text}\n```"]
+        if worth := precision.summary(card, name):
             blocks.append(worth)
     return blocks
 
@@ -120,8 +120,8 @@ def _latencies(card: Card) -> list[str]:
         for row in card.latency
     ]
     heads = ("runtime", "batch", "threads", "median ms", "90 % within ms")
-    told = ", ".join(f"{key} {value}" for key, value in card.machine.items())
-    return ["## Latency", f"On {told}.", _table(heads, rows)]
+    machine = ", ".join(f"{key} {value}" for key, value in card.machine.items())
+    return ["## Latency", f"On {machine}.", _table(heads, rows)]
 
 
 def _provenance(card: Card) -> Mapping[str, Any]:

@@ -48,9 +48,9 @@ def collect(
     Every group is appended to `path` as it is done, so that an interrupted run goes on there.
     """
     sizes = search_resolutions(config)
-    found = processes.from_first(lambda: read_measured(path, net.space, sizes))
+    measured = processes.from_first(lambda: read_measured(path, net.space, sizes))
     count = config.search.archs
-    missing = [i for i in range(count) if str(i) not in found]
+    missing = [i for i in range(count) if str(i) not in measured]
     if len(missing) < count and missing:
         print(f"{count - len(missing)} subnets were measured before: {path}")
     chunks = list(_chunks(missing, len(sizes)))
@@ -59,21 +59,21 @@ def collect(
         size = sizes[chunk[0] % len(sizes)]
         if size not in images:  # read once for all subnets of a resolution
             images = {size: read_images(config, dataset, devices, size)}
-        archs = [drawn(net.space, config.seed, i, len(sizes)) for i in chunk]
+        archs = [sampled_arch(net.space, config.seed, i, len(sizes)) for i in chunk]
         figures = measure_archs(net, variables, archs, config, images[size], devices)
         rows: list[dict[str, Any]] = [
             {"index": i, "arch": net.space.arch_to_dict(arch), "resolution": size, **figure}
             for i, arch, figure in zip(chunk, archs, figures, strict=True)
         ]
         processes.from_first(lambda rows=rows: _append(path, rows))  # type: ignore[misc]
-        found.update({str(row["index"]): row for row in rows})
-    rows = [found[str(i)] for i in range(count)]
+        measured.update({str(row["index"]): row for row in rows})
+    rows = [measured[str(i)] for i in range(count)]
     archs = [net.space.arch_from_dict(row["arch"]) for row in rows]
     return Measured(stack(archs), *(np.asarray([row[k] for row in rows])
                                     for k in ("resolution", "top1")))  # fmt: skip
 
 
-def drawn(space: SearchSpace, seed: int, index: int, resolutions: int) -> Arch:
+def sampled_arch(space: SearchSpace, seed: int, index: int, resolutions: int) -> Arch:
     """The subnet of this index: first the ends of the space at each resolution, then any."""
     if index < 2 * resolutions:
         return space.smallest() if index < resolutions else space.largest()

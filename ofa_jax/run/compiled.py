@@ -14,14 +14,14 @@ TROUBLE = re.compile(r"Error (?:reading|writing) persistent compilation cache en
 
 
 def keep() -> None:
-    """Has JAX keep compiled programs in `~/.cache/ofa_jax`, unless it is told a place already.
+    """Has JAX keep compiled programs in `~/.cache/ofa_jax`, unless it has a place already.
 
     `JAX_COMPILATION_CACHE_DIR` names another place, `JAX_ENABLE_COMPILATION_CACHE=false` keeps
     none. Where nothing can be written, nothing is kept.
     """
-    told = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    if told is not None:
-        _mend_quietly(Path(told))
+    chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if chosen is not None:
+        _mend_quietly(Path(chosen))
         return
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     directory = Path(home) / "ofa_jax"

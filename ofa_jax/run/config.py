@@ -1,7 +1,7 @@
 """The configuration of a run: frozen dataclasses, checked once at start.
 
 Files in `configs/` give an `ml_collections.ConfigDict`, so that `--config.x.y=value` overrides any
-field; `from_dict` turns it into a `Config`, and nothing deeper ever asks a dict.
+field; `from_dict` turns it into a `Config`, and nothing deeper ever reads a dict.
 """
 
 import dataclasses
@@ -28,7 +28,8 @@ FORMATS = (
 
 
 LARGEST = 2**31 - 1  # what an int32 on the device holds
-DRAWN = 4096  # random subnets, of which those nearest in cost to a winner are compared with it
+# Random subnets, of which those nearest in cost to a winner are compared with it.
+RANDOM_POOL = 4096
 
 
 def _between(section: Any, low: float, high: float, *fields: str) -> None:
@@ -359,7 +360,7 @@ class EvaluateConfig:
 class SearchConfig:
     """Which subnets to look for, and by what.
 
-    A predictor learns from measured subnets; evolution asks it, and the winners are measured.
+    A predictor learns from measured subnets; evolution queries it, and the winners are measured.
 
     Attributes:
       archs: random subnets that are measured on the held-out split. Source: ours; the paper
@@ -398,7 +399,7 @@ class SearchConfig:
         _between(self, 20, 1_000_000, "archs")
         _between(self, 1, 1_000_000, "latency_batch", "winners", "generations")
         _between(self, 0, 1_000_000, "population")
-        _between(self, 0, DRAWN, "random_archs")
+        _between(self, 0, RANDOM_POOL, "random_archs")
         _pixels("resolutions", self.resolutions)
         if any(c <= 0 for c in self.constraints):
             raise InputError(f"constraints={shown(self.constraints)}: expected positive costs")
@@ -446,7 +447,7 @@ class ExportConfig:
 
     Attributes:
       formats: any of "stablehlo", "onnx", "onnx-fp16", "onnx-int8", "tflite", "tflite-fp16" and
-        "tflite-int8"; `--format` asks for others.
+        "tflite-int8"; `--format` names others.
       benchmark: images of a call at which `--mode=all` times the subnet in every runtime, besides
         1; 0 times nothing.
     """
@@ -535,14 +536,14 @@ class Config:
         Raises:
           ValueError: the config says another number.
         """
-        given = {f.name: getattr(self.space, f.name) for f in dataclasses.fields(self.space)}
-        asked = given.pop("num_classes")
-        if asked not in (0, num_classes):
+        fields = {f.name: getattr(self.space, f.name) for f in dataclasses.fields(self.space)}
+        configured = fields.pop("num_classes")
+        if configured not in (0, num_classes):
             raise InputError(
-                f"space.num_classes={asked}: {self.data.name} has {num_classes} classes"
+                f"space.num_classes={configured}: {self.data.name} has {num_classes} classes"
                 " (0 takes the dataset's)"
             )
-        replaced = {name: value for name, value in given.items() if value or name == "dropout"}
+        replaced = {name: value for name, value in fields.items() if value or name == "dropout"}
         return get_space(**replaced, num_classes=num_classes)
 
     def ordered_phases(self) -> list[tuple[str, Phase]]:

@@ -93,10 +93,10 @@ def _section(path: str, kind: type) -> str:
 
 
 def _rows(path: str, kind: type) -> Iterator[tuple[str, ...]]:
-    told, hints = meanings(kind), typing.get_type_hints(kind)
+    descriptions, hints = meanings(kind), typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         full = _join(path, field.name)
-        meaning, _, source = told[field.name].partition(" Source: ")
+        meaning, _, source = descriptions[field.name].partition(" Source: ")
         inner = _group(full, hints[field.name])
         if inner:
             yield f"`{full}`", f"[group](#{_anchor(inner[0])})", "", meaning, ""

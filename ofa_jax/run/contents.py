@@ -1,4 +1,4 @@
-"""What a run reads from other places, told by its content: it may be moved and stays the same."""
+"""What a run reads from elsewhere, identified by its content: it may be moved."""
 
 import hashlib
 import os
@@ -31,10 +31,10 @@ def init_digest(init: str) -> str:
     """The SHA-256 of a file of weights, or of a supernet's checksums; "" where there is none."""
     path = local_path("init", init)
     places = (path, path / WEIGHTS, path / SEAL, path / "supernet" / SEAL)
-    found = next((place for place in places if init and place.is_file()), None)
-    if found is None:  # it is not needed once training is done
+    source = next((place for place in places if init and place.is_file()), None)
+    if source is None:  # it is not needed once training is done
         return ""
-    with found.open("rb") as file:
+    with source.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

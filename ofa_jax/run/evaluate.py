@@ -141,8 +141,10 @@ def evaluate_grid(
         images = calibration_images(config, dataset, devices, resolution)
         corners = grid(space, choices)
         archs = group(list(corners.values()))
-        told = track(images, len(images), f"calibrating {len(corners)} subnets at {resolution} px")
-        batches = normalized(told, config.data, devices)
+        tracked = track(
+            images, len(images), f"calibrating {len(corners)} subnets at {resolution} px"
+        )
+        batches = normalized(tracked, config.data, devices)
         stats = calibrate_each(net, variables, archs, batches)
         tested = evaluation_batches(config, dataset, devices, split, resolution)
         figures = measure(

@@ -124,7 +124,7 @@ def _export(
         write_card(directory, card, [made.file])
         _mark(directory / made.file).unlink()
         card = read_card(directory)
-        print(_told(directory, name, made, card))
+        print(_summary(directory, name, made, card))
 
 
 def _mark(path: Path) -> Path:
@@ -231,19 +231,19 @@ def _write(
             accuracy = compare_lib.accuracy(call, images.tested())
         size = temporary.stat().st_size
         _mark(path).touch()
-    told = _input(card.resolution, name, graph_lib.normalizes(graph), batch)
-    return Export(path.name, size, told, difference, accuracy, snr, batch)
+    input_type = _input(card.resolution, name, graph_lib.normalizes(graph), batch)
+    return Export(path.name, size, input_type, difference, accuracy, snr, batch)
 
 
 def _describe(path: Path, card: Card) -> None:
     """Writes into an ONNX file what a program needs that has nothing else: classes, images."""
-    told = f"Subnet {card.name} of {card.space}, {card.resolution} px, by ofa_jax."
+    summary = f"Subnet {card.name} of {card.space}, {card.resolution} px, by ofa_jax."
     about = {
         "classes": card.classes, "preprocessing": dataclasses.asdict(card.preprocessing),
         "arch": card.arch, "source": card.source,
     }  # fmt: skip
     texts = {key: json.dumps(value, ensure_ascii=False) for key, value in about.items()}
-    importlib.import_module("ofa_jax.deploy.to_onnx").describe(path, told, texts)
+    importlib.import_module("ofa_jax.deploy.to_onnx").describe(path, summary, texts)
 
 
 def _input(resolution: int, name: str, uint8: bool, batch: int | None) -> str:
@@ -253,10 +253,10 @@ def _input(resolution: int, name: str, uint8: bool, batch: int | None) -> str:
     return f"{'uint8' if uint8 else 'float32'} [{batch or 'batch'}, {shape}]"
 
 
-def _told(directory: Path, name: str, made: Export, card: Card) -> str:
+def _summary(directory: Path, name: str, made: Export, card: Card) -> str:
     text = f"{name}: {directory / made.file}, {made.bytes / 1e6:.2f} MB"
     if made.accuracy:
         before = card.accuracy["test"]["top1"]
-        told = f"top-1 {made.accuracy['top1']:.2%} on test, float32 {before:.2%}"
-        return f"{text}, {told}, logits {made.snr_db:.0f} dB over their noise"
+        accuracy = f"top-1 {made.accuracy['top1']:.2%} on test, float32 {before:.2%}"
+        return f"{text}, {accuracy}, logits {made.snr_db:.0f} dB over their noise"
     return f"{text}, within {made.difference:.0e} of the subnet's logits"

@@ -82,14 +82,14 @@ def extract_to(
       ValueError: a wrong arch or name, no supernet, an existing subnet, or logits that differ.
     """
     dataset, space, net, variables = load_trained(config, workdir)
-    arch, asked, default_name = read_arch(space, arch_text)
-    resolution = resolution or asked or max(config.data.resolutions)
+    arch, own_resolution, default_name = read_arch(space, arch_text)
+    resolution = resolution or own_resolution or max(config.data.resolutions)
     directory = place_of(workdir, name or default_name, overwrite)
     devices = mesh.data_mesh(config.parallel.devices)
     images = calibration_images(config, dataset, devices, resolution)
     # As evaluation computes, whose program it then shares; compared below with masks.
-    drawn = net.clone(compute=best_compute(config.train.compute, mesh.platform(devices)))
-    calibrated = _calibrated(drawn, mesh.replicate(devices, variables), arch,
+    evaluation_net = net.clone(compute=best_compute(config.train.compute, mesh.platform(devices)))
+    calibrated = _calibrated(evaluation_net, mesh.replicate(devices, variables), arch,
                              normalized(images, config.data, devices))  # fmt: skip
     subnet, sub_variables = extract(space, calibrated, arch)
     batches = evaluation_batches(config, dataset, devices, "test", resolution)
@@ -224,8 +224,8 @@ def check_equal(
     split = mesh.shard_batch(devices, images)
 
     def logits(net: Network, variables: Any, arch: Arch | None) -> np.ndarray:
-        found = logits_of(net, normalization, mesh.replicate(devices, variables), arch, split)
-        return np.concatenate([np.asarray(part.data) for part in found.addressable_shards])
+        computed = logits_of(net, normalization, mesh.replicate(devices, variables), arch, split)
+        return np.concatenate([np.asarray(part.data) for part in computed.addressable_shards])
 
     masked, small = logits(*masked_net), logits(*subnet)
     difference = float(np.abs(masked - small).max() / np.abs(masked).max())
@@ -279,8 +279,8 @@ def write_subnet(directory: Path, space: SearchSpace, variables: Any, card: Card
 
 
 def extract_all(config: Config, workdir: Path) -> None:
-    """Extracts the corners that the config names and what the search found, unless it is there."""
-    for text in (*config.extract.archs, *processes.from_first(lambda: found_archs(workdir))):
+    """Extracts the corners that the config names and the search's winners, unless they exist."""
+    for text in (*config.extract.archs, *processes.from_first(lambda: winner_archs(workdir))):
         directory = workdir / "subnets" / Path(text).stem
         if processes.from_first(directory.exists):
             print(f"subnet {directory.name} is there: {directory}")
@@ -290,7 +290,7 @@ def extract_all(config: Config, workdir: Path) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Winner:
-    """What `found.json` says of a winner that its own file does not."""
+    """What `found.json` holds of a winner that its own file does not."""
 
     name: str
 
@@ -298,8 +298,8 @@ class Winner:
         check_name("name", self.name)
 
 
-def found_archs(workdir: Path) -> list[str]:
-    """The arch files of what the last search found."""
+def winner_archs(workdir: Path) -> list[str]:
+    """The arch files of the last search's winners."""
     path = workdir / "search" / "found.json"
     if not path.exists():
         return []
@@ -310,8 +310,8 @@ def found_archs(workdir: Path) -> list[str]:
 
 
 def middle_winner(workdir: Path) -> str:
-    """The name of the subnet in the middle of what the last search found, by cost."""
-    names = [Path(path).stem for path in found_archs(workdir)]
+    """The name of the last search's winner that is in the middle by cost."""
+    names = [Path(path).stem for path in winner_archs(workdir)]
     if not names:
         path = workdir / "search" / "found.json"
         raise InputError(f"{path} has no subnets: --mode=search finds some")

@@ -55,6 +55,6 @@ def space_fields(space: SearchSpace) -> Fields:
 def searched_space(fields: Fields) -> SearchSpace:
     """The space of a config's fields, for any number of classes."""
     kinds = {field.name for field in dataclasses.fields(SpaceConfig)} - {"num_classes"}
-    given = {key: value for key, value in fields["space"].items() if key in kinds}
-    name = given.pop("name")
-    return get_space(name, **{key: value for key, value in given.items() if value})
+    values = {key: value for key, value in fields["space"].items() if key in kinds}
+    name = values.pop("name")
+    return get_space(name, **{key: value for key, value in values.items() if value})

@@ -80,9 +80,9 @@ def finetune(
         before = figures(run, variables)
         trained = recalibrated(run, train_alone(run, variables, teacher))
         after = figures(run, trained)
-        told = {**dataclasses.asdict(config.finetune), "before": before, "after": after}
+        record = {**dataclasses.asdict(config.finetune), "before": before, "after": after}
         new = dataclasses.replace(
-            card, name=directory.name, accuracy=after, finetuned={"from": card.name, **told},
+            card, name=directory.name, accuracy=after, finetuned={"from": card.name, **record},
             created=now(), exports={}, latency=(), machine={}, files={},
         )  # fmt: skip
         processes.from_first(lambda: _write(directory, own, subnet, trained, new))

@@ -1,4 +1,4 @@
-"""The flags of the command: what they are, and what is wrong with those given."""
+"""The flags of the command: what they are, and the checks of their values."""
 
 import sys
 from pathlib import Path

@@ -61,33 +61,33 @@ def starting_variables(
     if not config.init or (resumed and not teaches(config, net.space)):
         return variables
     space = net.space
-    found = read_supernet(config.init, config.search_space(space.num_classes))
-    taken = classes_taken(found, classes)
+    supernet = read_supernet(config.init, config.search_space(space.num_classes))
+    taken = classes_taken(supernet, classes)
     try:
-        grown = grow(found.space, found.variables, space, variables, taken)
-        check_trained(config, space, new_parts(found, space, taken))
-        difference = other_images(found, config.data)
+        grown = grow(supernet.space, supernet.variables, space, variables, taken)
+        check_trained(config, space, new_parts(supernet, space, taken))
+        difference = other_images(supernet, config.data)
         if difference and not config.curriculum:
             raise InputError(f"it was trained with other images: {difference}")
     except InputError as error:
         raise InputError(f"init={config.init!r}: {error}") from error
     classifier = "a new classifier" if taken is None else "its classifier"
     print(f"starting from {config.init}, with {classifier}", flush=True)
-    if taken is not None and not found.classes:
+    if taken is not None and not supernet.classes:
         print("its classes have no names: they are taken to be the data's, in the same order")
     if difference:
         print(f"it was trained with other images: {difference}", flush=True)
-    if found.center_crop not in (0.0, config.data.center_crop):
-        print(f"it was evaluated with data.center_crop={found.center_crop}, here"
+    if supernet.center_crop not in (0.0, config.data.center_crop):
+        print(f"it was evaluated with data.center_crop={supernet.center_crop}, here"
               f" {config.data.center_crop}", flush=True)  # fmt: skip
     return grown
 
 
-def other_images(found: Supernet, data: DataConfig) -> str:
+def other_images(supernet: Supernet, data: DataConfig) -> str:
     """What keeps a supernet from computing what it was trained to on these images, for people."""
     return " and ".join(filter(None, [
-        other_normalization(found.normalization, data),
-        other_resolutions(found.resolutions, data.resolutions),
+        other_normalization(supernet.normalization, data),
+        other_resolutions(supernet.resolutions, data.resolutions),
     ]))  # fmt: skip
 
 
@@ -102,12 +102,12 @@ def teaches(config: Config, space: SearchSpace) -> bool:
     return not first.only_largest(space) or first.distill > 0
 
 
-def new_parts(found: Supernet, space: SearchSpace, taken: list[int] | None) -> str:
+def new_parts(supernet: Supernet, space: SearchSpace, taken: list[int] | None) -> str:
     """What a space has that a trained supernet lacks, for people; "" where it is nothing."""
-    count = len(found.classes) or found.space.num_classes
+    count = len(supernet.classes) or supernet.space.num_classes
     classifier = f"a classifier of {space.num_classes} classes, not those {count} of init"
     return ", ".join(filter(None, [
-        classifier if taken is None else "", missing_choices(found.space, space)
+        classifier if taken is None else "", missing_choices(supernet.space, space)
     ]))  # fmt: skip
 
 
@@ -159,7 +159,7 @@ def card_at(init: str, space: SearchSpace) -> SupernetCard:
     """The card of the supernet at one of the places that `read_supernet` takes.
 
     Args:
-      space: of a PyTorch file, which does not tell: the reference's images are assumed.
+      space: of a PyTorch file, which does not say: the reference's images are assumed.
 
     Raises:
       ValueError: there is none, or it cannot be read.
@@ -170,11 +170,11 @@ def card_at(init: str, space: SearchSpace) -> SupernetCard:
         source = {"file": path.name, "sha256": checkpoint.checksum(path)}
         return SupernetCard(space_to_dict(space), (), images, space.resolutions, source)
     if (path / WEIGHTS).is_file():
-        found = read_described(path)
-        mean, std = (found.normalization.get(field, ()) for field in ("mean", "std"))
+        described = read_described(path)
+        mean, std = (described.normalization.get(field, ()) for field in ("mean", "std"))
         with naming(path):
-            images = Preprocessing(mean, std, found.center_crop)
-            return SupernetCard(found.space, found.classes, images, found.resolutions)
+            images = Preprocessing(mean, std, described.center_crop)
+            return SupernetCard(described.space, described.classes, images, described.resolutions)
     return read_supernet_card(_directory(path, init))
 
 
@@ -187,12 +187,12 @@ def _directory(path: Path, init: str) -> Path:
     return directory
 
 
-def classes_taken(found: Supernet, classes: Sequence[str]) -> list[int] | None:
+def classes_taken(supernet: Supernet, classes: Sequence[str]) -> list[int] | None:
     """Which of a supernet's classes are the dataset's, in its order; None where one is missing."""
-    if found.classes:
-        known = {name: index for index, name in enumerate(found.classes)}
+    if supernet.classes:
+        known = {name: index for index, name in enumerate(supernet.classes)}
         return [known[name] for name in classes] if known.keys() >= set(classes) else None
-    same = found.space.num_classes == len(classes)
+    same = supernet.space.num_classes == len(classes)
     return list(range(len(classes))) if same else None
 
 

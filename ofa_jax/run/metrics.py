@@ -1,4 +1,4 @@
-"""What a run tells: JSON lines and TensorBoard for machines, a progress bar for people."""
+"""A run's metrics: JSON lines and TensorBoard for machines, a progress bar for people."""
 
 import contextlib
 import dataclasses
@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ofa_jax.errors import InputError
 from ofa_jax.files import parse_json, read_text, write_text, writing
 from ofa_jax.plain import build
-from ofa_jax.run.processes import hear, is_first
+from ofa_jax.run.processes import heartbeat, is_first
 
 T = TypeVar("T")
 LINE_SECONDS = 15.0  # between progress lines where there is no terminal
@@ -50,12 +50,12 @@ class MetricsLog:
         (workdir / "tb").mkdir(exist_ok=True)
         file = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
         self._board = RecordWriter((workdir / "tb" / file).open("ab"))
-        self._tell(file_version="brain.Event:2")
-        # What TensorBoard was told of later steps does not count.
-        self._tell(step=step + 1, session_log=SessionLog(status=SessionLog.START))
+        self._log_event(file_version="brain.Event:2")
+        # TensorBoard discards what was logged of later steps.
+        self._log_event(step=step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def has_held_out(self, step: int) -> bool:
-        """Whether the log that was found ends with the held-out figures of a step."""
+        """Whether the existing log ends with the held-out figures of a step."""
         return self._last.get("step") == step and self._last.get("group") == "held_out"
 
     def write(self, step: int, values: Mapping[str, float], phase: str, group: str) -> None:
@@ -74,17 +74,17 @@ class MetricsLog:
         with writing(self._path):
             self._file.write(json.dumps(record) + "\n")
             self._file.flush()
-            self._tell(step=step, summary=Summary(value=scalars))
+            self._log_event(step=step, summary=Summary(value=scalars))
             self._board.flush()
 
-    def _tell(self, **event: Any) -> None:
+    def _log_event(self, **event: Any) -> None:
         self._board.write(Event(wall_time=time.time(), **event).SerializeToString())
 
     def __enter__(self) -> "MetricsLog":
         return self
 
     def __exit__(self, kind: type | None, error: object, trace: TracebackType | None) -> None:
-        # What could not be written cannot be at the end either: the first error is told.
+        # What could not be written cannot be at the end either: the first error is reported.
         with contextlib.suppress(*(OSError,) * (kind is not None)):
             if self._file is not None:
                 self._file.close()
@@ -129,7 +129,7 @@ class Progress:
             desc=name,
             disable=not self._tty,
             bar_format="{desc} {percentage:3.0f}% |{bar}| {n}/{total}{postfix}",
-            delay=0.1,  # nothing is drawn before the first step, which may print that it compiles
+            delay=0.1,  # nothing is shown before the first step, which may print that it compiles
         )
 
     def add(self, loss: float, accuracy: float) -> None:
@@ -174,14 +174,14 @@ def track(items: Iterable[T], total: int, name: str) -> Iterator[T]:
     tty = sys.stderr.isatty() and is_first()
     bar = tqdm(items, name, total, leave=False, disable=not tty, delay=2.0)
     for done, item in enumerate(bar, start=1):
-        hear(f"{name}, {done} of {total}")
+        heartbeat(f"{name}, {done} of {total}")
         yield item
         now = time.monotonic()
         if not tty and now - last_line > LINE_SECONDS:
             last_line = now
             left = (now - began) / done * (total - done)
             print(f"  {name}: {done}/{total}, {clock(left)} left", flush=True)
-    hear("")
+    heartbeat("")
 
 
 def clock(seconds: float) -> str:

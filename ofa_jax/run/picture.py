@@ -10,7 +10,7 @@ from ofa_jax.files import written
 from ofa_jax.search.front import Front
 
 Points = Sequence[tuple[float, float]]  # (cost, accuracy)
-SEEN = 20_000  # dots are drawn of what was looked at: more look the same
+SEEN = 20_000  # of the evaluated subnets, dots to draw: more look the same
 
 
 def draw_front(

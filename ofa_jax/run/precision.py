@@ -12,7 +12,7 @@ DROP = 0.01  # of top-1; more than this is not worth a smaller file
 FASTER = 0.95  # of float32's time; timings differ by some percent anyway
 
 
-def told(card: Card, name: str) -> str:
+def summary(card: Card, name: str) -> str:
     """Accuracy, noise, size and time beside float32, and what follows; "" for a float32 file."""
     made = card.exports[name]
     if name not in RUNTIMES or made.snr_db is None or "test" not in card.accuracy:

@@ -88,8 +88,8 @@ def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 def _line(path: Path, classes: dict[str, float], as_json: bool) -> str:
     if as_json:
         return json.dumps({"image": printable(path), "classes": classes}, ensure_ascii=False)
-    told = "  ".join(f"{name} {share:.2%}" for name, share in classes.items())
-    return f"{printable(path)}  {told}"
+    shares = "  ".join(f"{name} {share:.2%}" for name, share in classes.items())
+    return f"{printable(path)}  {shares}"
 
 
 def find_images(text: str) -> list[Path]:

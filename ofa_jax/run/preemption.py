@@ -12,31 +12,31 @@ from ofa_jax.run.signals import STOPS
 
 
 class Preempted(Exception):
-    """The run was asked to stop, and has saved what it had."""
+    """A stop was requested, and the run has saved its state."""
 
 
 class StopRequests:
-    """Whether the run is asked to stop, and by which signal; once it is, it stays so."""
+    """Whether a stop was requested, and by which signal (`signal`, "" for none)."""
 
     def __init__(self) -> None:
-        self.asked = ""
+        self.signal = ""
 
     def at(self, step: int) -> bool:
-        """Whether to stop after `step`: the same answer in every process, whichever was asked."""
+        """Whether to stop after `step`: the same in every process, whichever got the signal."""
         if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
-            self.asked = signal.SIGTERM.name
-        return bool(self.asked)
+            self.signal = signal.SIGTERM.name
+        return bool(self.signal)
 
-    def ask(self, number: int, _: object = None) -> None:
-        """Asks; as a signal's handler too."""
-        self.asked = signal.Signals(number).name
+    def request(self, number: int, _: object = None) -> None:
+        """Requests a stop; also the handler of a signal."""
+        self.signal = signal.Signals(number).name
 
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequests]:
     """Gives what says whether one of `STOPS` came; inside, the process no longer ends by it.
 
-    Several processes learn of it from JAX, which has taken SIGTERM at `connect` to tell all.
+    Several processes learn of it from JAX, which handles SIGTERM since `connect` to notify all.
     """
     stop = StopRequests()
     # Only the main thread may handle signals.
@@ -45,7 +45,7 @@ def stop_requests() -> Iterator[StopRequests]:
         return
     before = {n: h for n in STOPS if (h := signal.getsignal(n)) is not signal.SIG_IGN}
     for number in before:
-        signal.signal(number, stop.ask)
+        signal.signal(number, stop.request)
     try:
         yield stop
     finally:

@@ -37,15 +37,15 @@ def connect(coordinator: str = "", count: int = 0, index: int = -1, timeout: int
     Raises:
       ValueError: half of the arguments, or an address that is none.
     """
-    given = (bool(coordinator), count > 0, index >= 0)
-    if count == 1 or not (any(given) or _in_cluster()):
+    arguments = (bool(coordinator), count > 0, index >= 0)
+    if count == 1 or not (any(arguments) or _in_cluster()):
         return
-    if any(given) and not all(given):
+    if any(arguments) and not all(arguments):
         raise InputError(
             "--coordinator=HOST:PORT, --processes=N and --process=I go together: the first"
             " process's address, how many there are, and which this one is, from 0"
         )
-    if any(given) and not index < count:
+    if any(arguments) and not index < count:
         raise InputError(f"--process={index}: expected 0 to {count - 1}, as --processes={count}")
     if coordinator and not coordinator.rpartition(":")[2].isdigit():
         raise InputError(f"--coordinator={coordinator!r}: expected HOST:PORT")
@@ -121,13 +121,13 @@ def gather(value: Any) -> list[Any]:
     """Every process's `value`, plain data as JSON has it, in order; waits for all of them."""
     if jax.process_count() == 1:
         return [value]
-    hear("waiting for the other processes")
+    heartbeat("waiting for the other processes")
     data = np.frombuffer(json.dumps(value).encode(), np.uint8)
     sizes = multihost_utils.process_allgather(np.int32(data.size))
     padded = np.zeros(sizes.max(), np.uint8)
     padded[: data.size] = data
     rows = multihost_utils.process_allgather(padded)
-    hear("")
+    heartbeat("")
     return [json.loads(row[:size].tobytes()) for row, size in zip(rows, sizes, strict=True)]
 
 
@@ -177,30 +177,30 @@ def check_same(what: str, values: dict[str, Any]) -> None:
 
 # -- one that hangs, or waits for one that does, deep inside the runtime where no exception comes --
 
-_heard: tuple[float, str] = (0.0, "")
+_last_heartbeat: tuple[float, str] = (0.0, "")
 
 
-def hear(doing: str) -> None:
-    """Tells the watch that something was done and what is next: "" for what may take any time."""
-    global _heard
-    _heard = time.monotonic(), doing
+def heartbeat(doing: str) -> None:
+    """Resets the watchdog; `doing` names what comes next, "" for what may take any time."""
+    global _last_heartbeat
+    _last_heartbeat = time.monotonic(), doing
 
 
 @contextlib.contextmanager
-def watched(seconds: float) -> Iterator[None]:
-    """Inside, one of several processes ends when what was last heard of takes longer."""
+def watchdog(seconds: float) -> Iterator[None]:
+    """Inside, one of several processes ends when its last heartbeat is longer ago than that."""
     over, main = threading.Event(), threading.get_ident()
 
     def watch() -> None:
         while not over.wait(min(1.0, seconds / 4)):
-            since, doing = _heard
+            since, doing = _last_heartbeat
             if doing and time.monotonic() - since > seconds:
                 end(
                     f"error: {doing} takes longer than parallel.timeout={seconds:g} s: this"
                     f" process, or one it waits for, hangs. It is at {_place(main)}"
                 )
 
-    hear("")
+    heartbeat("")
     if jax.process_count() > 1:
         threading.Thread(target=watch, daemon=True).start()
     try:

@@ -33,7 +33,7 @@ GB, GFLOP = 1e9, 1e9
 
 
 class StepKind(NamedTuple):
-    """What makes steps cost the same: subnets a part, and whether a teacher is asked."""
+    """What makes steps cost the same: subnets a part, and whether a teacher is evaluated."""
 
     subnets: int
     taught: bool
@@ -142,12 +142,12 @@ def measure_steps(setting: Setting, kinds: Sequence[StepKind], run: bool) -> Sec
     if compiled is None:
         print("  less fits: more parallel.micro_steps, train.dtype='bfloat16', fewer images a step")
         return None
-    found: Seconds = {}
+    measured: Seconds = {}
     for kind in kinds if run else ():
-        found[kind] = seconds_of_step(compiled, arguments, kind.subnets, kind.taught)
-        speed = setting.config.data.batch_size / found[kind]
-        print(f"    {kind}: {found[kind] * 1e3:,.0f} ms, {speed:,.0f} images/s", flush=True)
-    return found
+        measured[kind] = seconds_of_step(compiled, arguments, kind.subnets, kind.taught)
+        speed = setting.config.data.batch_size / measured[kind]
+        print(f"    {kind}: {measured[kind] * 1e3:,.0f} ms, {speed:,.0f} images/s", flush=True)
+    return measured
 
 
 def compile_to_fit(

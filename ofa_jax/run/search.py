@@ -1,7 +1,7 @@
 """`--mode=search`: from a trained supernet to the subnets of a budget, or of every budget.
 
-Random subnets are measured, a predictor learns from them, a search asks it, and what the search
-found is measured again, beside random subnets of the same cost.
+Random subnets are measured, a predictor learns from them, a search queries it, and the winners are
+measured again, beside random subnets of the same cost.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from ofa_jax.run.collect import (
     measure_archs,
     read_images,
 )
-from ofa_jax.run.config import DRAWN, Config
+from ofa_jax.run.config import RANDOM_POOL, Config
 from ofa_jax.run.costs import UNITS, cost_function, search_resolutions
 from ofa_jax.run.data.datasets import load_dataset
 from ofa_jax.run.data.sources import Dataset
@@ -42,7 +42,7 @@ Tree = Any
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class SearchRun:
     """What all steps of a search need."""
 
     config: Config
@@ -66,7 +66,7 @@ class Run:
 
 
 def check_search(config: Config) -> None:
-    """Checks what a later search of the run asks for, so that nothing is trained in vain.
+    """Checks the settings of a later search of the run, so that nothing is trained in vain.
 
     Raises:
       ValueError: a latency table that lacks a needed key or resolution, or a constraint below the
@@ -105,28 +105,28 @@ def search(config: Config, workdir: Path) -> None:
     measured = collect(run.net, run.variables, config, run.dataset, run.devices,
                        run.directory / "measured.jsonl")  # fmt: skip
     predictor = _predictor(run, measured)
-    front, found = _search(run, predictor)
-    rows = _measure(run, predictor, found)
-    random = _compare(run, found[len(found) // 2])
+    front, winners = _search(run, predictor)
+    rows = _measure(run, predictor, winners)
+    random = _compare(run, winners[len(winners) // 2])
     print(_table(run, rows))
     if random:
-        print(_comparison(run, rows[len(found) // 2], random))
+        print(_comparison(run, rows[len(winners) // 2], random))
     processes.from_first(lambda: _write(run, predictor, measured, front, rows, random))
 
 
-def _search(run: Run, predictor: Predictor) -> tuple[Front | None, list[Found]]:
+def _search(run: SearchRun, predictor: Predictor) -> tuple[Front | None, list[Found]]:
     """The whole front, if there are no constraints, and the winners."""
     settings, space = run.config.search, run.net.space
-    asked: dict[str, Any] = {
+    options: dict[str, Any] = {
         "resolutions": search_resolutions(run.config),
         "key": jax.random.key(run.config.seed),
         "generations": settings.generations,
     }
     if settings.population:
-        asked["population"] = settings.population
+        options["population"] = settings.population
     if settings.constraints:
-        return None, evolve(space, predictor, run.cost, settings.constraints, **asked)
-    front = find_front(space, predictor, run.cost, **asked)
+        return None, evolve(space, predictor, run.cost, settings.constraints, **options)
+    front = find_front(space, predictor, run.cost, **options)
     print(
         f"front of {len(front.found)} subnets, hypervolume {front.hypervolume:.4f}, of"
         f" {len(front.seen):,} looked at"
@@ -134,17 +134,19 @@ def _search(run: Run, predictor: Predictor) -> tuple[Front | None, list[Found]]:
     return front, spread(front.found, settings.winners)
 
 
-def _prepare(config: Config, workdir: Path) -> Run:
+def _prepare(config: Config, workdir: Path) -> SearchRun:
     dataset, space, net, variables = load_trained(config, workdir)
     devices = mesh.data_mesh(config.parallel.devices)
     net = net.clone(compute=best_compute(config.train.compute, mesh.platform(devices)))
     directory = workdir / "search"
     processes.from_first(lambda: directory.mkdir(exist_ok=True))
     cost = cost_function(config, space, directory)
-    return Run(config, directory, net, mesh.replicate(devices, variables), dataset, devices, cost)
+    return SearchRun(
+        config, directory, net, mesh.replicate(devices, variables), dataset, devices, cost
+    )
 
 
-def _predictor(run: Run, measured: Measured) -> Predictor:
+def _predictor(run: SearchRun, measured: Measured) -> Predictor:
     key = jax.random.key(run.config.seed)
     predictor = train_predictor(run.net.space, *measured, key)
     report, least = predictor.report, run.config.search.least_tau
@@ -170,22 +172,24 @@ def spread(front: Sequence[Found], count: int) -> list[Found]:
     return list({id(f): f for f in chosen}.values())
 
 
-# -- measuring what was found ----------------------------------------------------------------------
+# -- measuring the winners -------------------------------------------------------------------------
 
 
-def _measured_top1(run: Run, archs: Sequence[Arch], resolution: int) -> list[float]:
+def _measured_top1(run: SearchRun, archs: Sequence[Arch], resolution: int) -> list[float]:
     """Held-out top-1 of each arch, calibrated, at one resolution."""
     images = read_images(run.config, run.dataset, run.devices, resolution)
     figures = measure_archs(run.net, run.variables, archs, run.config, images, run.devices)
     return [figure["top1"] for figure in figures]
 
 
-def _measure(run: Run, predictor: Predictor, found: Sequence[Found]) -> list[dict[str, Any]]:
+def _measure(
+    run: SearchRun, predictor: Predictor, winners: Sequence[Found]
+) -> list[dict[str, Any]]:
     """The winners as rows: arch, costs, accuracy as predicted and as measured."""
     space, top1 = run.net.space, {}
-    for resolution in sorted({f.resolution for f in found}):
-        own = [i for i, f in enumerate(found) if f.resolution == resolution]
-        values = _measured_top1(run, [found[i].arch for i in own], resolution)
+    for resolution in sorted({f.resolution for f in winners}):
+        own = [i for i, f in enumerate(winners) if f.resolution == resolution]
+        values = _measured_top1(run, [winners[i].arch for i in own], resolution)
         top1.update(dict(zip(own, values, strict=True)))
     return [
         {
@@ -198,16 +202,16 @@ def _measure(run: Run, predictor: Predictor, found: Sequence[Found]) -> list[dic
             "macs": int(macs(space, f.arch, f.resolution)),
             "params": int(params(space, f.arch)),
         }
-        for i, f in enumerate(found)
+        for i, f in enumerate(winners)
     ]
 
 
-def _compare(run: Run, winner: Found) -> list[dict[str, float]]:
+def _compare(run: SearchRun, winner: Found) -> list[dict[str, float]]:
     """Random subnets that cost what the winner does, at its resolution: cost and top-1."""
     space, count = run.net.space, run.config.search.random_archs
     if not count:
         return []
-    keys = jax.random.split(jax.random.fold_in(jax.random.key(run.config.seed), 1), DRAWN)
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(run.config.seed), 1), RANDOM_POOL)
     archs = jax.jit(jax.vmap(space.sample))(keys)
     costs = jax.jit(jax.vmap(lambda arch: run.cost(arch, winner.resolution)))(archs)
     nearest = np.argsort(np.abs(np.asarray(costs) - winner.cost), stable=True)[:count]
@@ -216,10 +220,10 @@ def _compare(run: Run, winner: Found) -> list[dict[str, float]]:
     return [{"cost": float(costs[i]), "held_out": t} for i, t in zip(nearest, top1, strict=True)]
 
 
-# -- telling ---------------------------------------------------------------------------------------
+# -- reporting -------------------------------------------------------------------------------------
 
 
-def _table(run: Run, rows: Sequence[dict[str, Any]]) -> str:
+def _table(run: SearchRun, rows: Sequence[dict[str, Any]]) -> str:
     unit, size = UNITS[run.config.search.cost]
     lines = [f"{'subnet':<16} {'px':>4} {unit:>18} {'predicted':>10} {'held out':>9} {'params':>9}"]
     for row in rows:
@@ -230,7 +234,7 @@ def _table(run: Run, rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _comparison(run: Run, row: dict[str, Any], random: Sequence[dict[str, float]]) -> str:
+def _comparison(run: SearchRun, row: dict[str, Any], random: Sequence[dict[str, float]]) -> str:
     top1, costs = ([r[key] for r in random] for key in ("held_out", "cost"))
     beaten = sum(row["held_out"] > value for value in top1)
     level = sum(row["held_out"] == value for value in top1)
@@ -242,7 +246,7 @@ def _comparison(run: Run, row: dict[str, Any], random: Sequence[dict[str, float]
 
 
 def _write(
-    run: Run,
+    run: SearchRun,
     predictor: Predictor,
     measured: Measured,
     front: Front | None,
@@ -263,13 +267,13 @@ def _write(
         result = {**about, "hypervolume": front.hypervolume, "front": described}
         write_json(run.directory / "front.json", result)
         _draw(run, predictor, measured, front, rows)
-    # Last: who finds it finds the others too.
+    # Last: once it exists, the others do too.
     write_json(run.directory / "found.json", {**about, "found": rows, "random": random})
     print(f"search written to {run.directory}")
 
 
 def _draw(
-    run: Run,
+    run: SearchRun,
     predictor: Predictor,
     measured: Measured,
     front: Front,

@@ -27,8 +27,8 @@ class _Lasting(io.FileIO):
         except OSError as error:
             number = _discard(self.fileno())
             if number == 1:
-                told = f"standard output is gone ({error.strerror}): the run goes on without it"
-                print(told, file=sys.stderr, flush=True)
+                message = f"standard output is gone ({error.strerror}): the run goes on without it"
+                print(message, file=sys.stderr, flush=True)
             return memoryview(data).nbytes
 
 

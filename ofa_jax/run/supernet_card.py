@@ -1,4 +1,4 @@
-"""What a run tells of the supernet that it trained or took over."""
+"""The card of the supernet that a run trained or imported."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from ofa_jax.supernet import Preprocessing, SupernetCard
 def supernet_card(
     config: Config, run: str, dataset: Dataset, space: SearchSpace, legs: Sequence[Leg]
 ) -> SupernetCard:
-    """The card of a run's supernet; without training, what it began with tells how it was trained.
+    """The card of a run's supernet; without phases, `trained` is the initial supernet's.
 
     Args:
       config: the run's.

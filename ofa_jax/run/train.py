@@ -211,7 +211,7 @@ def train_leg(
         for step in range(first + 1, leg.end + 1):
             batch = feed.take()
             program = compiled_step(run, programs, state, teacher, data, batch)
-            processes.hear(f"step {step} of phase {leg.name!r}")
+            processes.heartbeat(f"step {step} of phase {leg.name!r}")
             began = time.monotonic()
             state, metrics = program(state, teacher, data, batch)
             # The device is at this step already while the host loads the next batch.
@@ -240,9 +240,9 @@ def train_leg(
         if step == leg.end:
             log.write(leg.end, speed, leg.name, "phase")
         checkpoints.finish_saves(manager)
-    if stop.asked:
-        raise Preempted(f"stopped by {stop.asked} and saved, phase {leg.name!r} at step {step}")
-    processes.hear("")
+    if stop.signal:
+        raise Preempted(f"stopped by {stop.signal} and saved, phase {leg.name!r} at step {step}")
+    processes.heartbeat("")
     return state, speed
 
 
@@ -290,7 +290,7 @@ def compiled_step(run: Run, programs: Programs, *arguments: Any) -> jax.stages.C
     """
     resolution = arguments[-1]["image"].shape[1]
     if resolution not in programs:
-        processes.hear("")
+        processes.heartbeat("")
         started = time.monotonic()
         most = max(leg.phase.subnets for leg in run.legs)
         jitted = jit_step(run.net, run.config, most, run.devices, arguments[0])
@@ -323,13 +323,13 @@ def validate(
     log.write(leg.end, values, leg.name, "held_out")
     worst, mean = min(row["top1"] for row in rows), sum(row["top1"] for row in rows) / len(rows)
     print(
-        f"phase {leg.name}: {leg.end - leg.first} steps{_told(speed) if speed else ''},"
+        f"phase {leg.name}: {leg.end - leg.first} steps{_timing(speed) if speed else ''},"
         f" held-out top-1 mean {mean:.2%}, worst {worst:.2%} of {len(rows)} subnets",
         flush=True,
     )
 
 
-def _told(speed: dict[str, float]) -> str:
+def _timing(speed: dict[str, float]) -> str:
     skipped = f", {speed['skipped_images']} corrupt images skipped"
     return (
         f" in {clock(speed['seconds'])}, waited for data {speed['waited_for_data']:.1%}"

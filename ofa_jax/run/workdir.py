@@ -51,8 +51,8 @@ def check(workdir: Path, config: Config) -> None:
         if different.keys() & {*PLACES}:
             different = _other_contents(workdir, config, different)
         if different:
-            told = "; ".join(list(different.values())[:3])
-            raise InputError(f"{workdir} belongs to another config: {told}")
+            listed = "; ".join(list(different.values())[:3])
+            raise InputError(f"{workdir} belongs to another config: {listed}")
 
 
 def _other_contents(workdir: Path, config: Config, different: dict[str, str]) -> dict[str, str]:
@@ -61,7 +61,7 @@ def _other_contents(workdir: Path, config: Config, different: dict[str, str]) ->
     with contextlib.suppress(InputError):  # nothing to compare with
         ours = contents(config) if stored else {}
         same = {place for place in PLACES if ours.get(place) and ours[place] == stored[place]}
-        return {key: told for key, told in different.items() if key not in same}
+        return {key: text for key, text in different.items() if key not in same}
     return different
 
 
@@ -173,8 +173,8 @@ def _take(lock: TextIO, workdir: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         lock.seek(0)
-        told = short(lock.read(LONGEST))
-        raise InputError(f"{workdir} is in use by another run, process {told}") from error
+        owner = short(lock.read(LONGEST))
+        raise InputError(f"{workdir} is in use by another run, process {owner}") from error
     lock.truncate(0)
     lock.write(str(os.getpid()))
     lock.flush()

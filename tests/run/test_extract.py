@@ -8,7 +8,7 @@ from cards import CARD
 
 from ofa_jax.run.card import read_card
 from ofa_jax.run.card_writer import write_card
-from ofa_jax.run.extract import found_archs, middle_winner, place_of
+from ofa_jax.run.extract import middle_winner, place_of, winner_archs
 
 
 @pytest.fixture
@@ -77,13 +77,13 @@ def test_a_search_that_points_elsewhere_is_refused(run):
     (run / "search").mkdir()
     found = run / "search/found.json"
     found.write_text(json.dumps({"found": [{"name": "macs-3M"}]}))
-    assert found_archs(run) == [str(run / "search/macs-3M.json")]
+    assert winner_archs(run) == [str(run / "search/macs-3M.json")]
     assert middle_winner(run) == "macs-3M"
     found.write_text(json.dumps({"found": [{"name": "../../x"}]}))
     with pytest.raises(
         ValueError, match=r"found.json: found\[0\].name='../../x': expected a plain name"
     ):
-        found_archs(run)
+        winner_archs(run)
     found.write_text(json.dumps({"found": []}))
     with pytest.raises(ValueError, match="has no subnets: --mode=search finds some"):
         middle_winner(run)

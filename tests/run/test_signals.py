@@ -134,7 +134,7 @@ def test_training_is_asked_between_two_steps(number):
         signal.raise_signal(number)
         signal.raise_signal(number)  # impatient ones wait for the save too
         assert stop.at(2)
-        assert stop.asked == number.name
+        assert stop.signal == number.name
     with pytest.raises(SystemExit):  # main.py's own again
         signal.raise_signal(number)
 

@@ -1,4 +1,4 @@
-"""The dataset that a config names: found, opened, and split in three."""
+"""The dataset that a config names: opened and split in three."""
 
 from collections import Counter
 
@@ -49,7 +49,7 @@ def find_collection(config: DataConfig) -> Collection:
     return image_folder(folder, config.train_split)
 
 
-def split_up(found: Collection, config: DataConfig) -> Dataset:
+def split_up(collection: Collection, config: DataConfig) -> Dataset:
     """Opens the splits; what the dataset lacks is carved from its training images.
 
     The test split is `config.test_split`, else "test", else a validation split. The held-out one is
@@ -57,38 +57,38 @@ def split_up(found: Collection, config: DataConfig) -> Dataset:
     `config.held_out` training images. Where there is no test split, or it is "none", as many are
     carved for it.
     """
-    train = _open(found, "train_split", config.train_split)
-    usual = [s for s in USUAL_SPLITS if s in found.splits and s != config.train_split]
+    train = _open(collection, "train_split", config.train_split)
+    usual = [s for s in USUAL_SPLITS if s in collection.splits and s != config.train_split]
     test_split = config.test_split or next(iter(usual), NO_SPLIT)
     rest = [s for s in usual if s not in (test_split, "test")]
     held_out_split = config.held_out_split or next(iter(rest), NO_SPLIT)
-    held_out = _open_or_carve(found, "held_out_split", held_out_split)
-    test = _open_or_carve(found, "test_split", test_split)
+    held_out = _open_or_carve(collection, "held_out_split", held_out_split)
+    test = _open_or_carve(collection, "test_split", test_split)
     needed = [held_out is None, test is None]
     if any(needed) and not 0 < config.held_out * sum(needed) < len(train):
         raise InputError(
             f"data.held_out={config.held_out}: expected 1 to {(len(train) - 1) // sum(needed)}"
-            f" for {found.name}, which has {len(train)} training images"
+            f" for {collection.name}, which has {len(train)} training images"
         )
     order = np.random.default_rng(SPLIT_SEED).permutation(len(train))
     sizes = [config.held_out * need for need in needed]
     carved = np.split(order, np.cumsum(sizes))
     parts = [Subset(train, np.sort(part)) for part in carved]
     return Dataset(
-        name=found.name,
+        name=collection.name,
         train=parts[2],
         held_out=held_out or parts[0],
         test=test or parts[1],
-        class_names=found.class_names,
-        image_shape=found.image_shape,
-        notes=_notes(found, (config.train_split, held_out_split, test_split)),
+        class_names=collection.class_names,
+        image_shape=collection.image_shape,
+        notes=_notes(collection, (config.train_split, held_out_split, test_split)),
     )
 
 
-def _notes(found: Collection, opened: tuple[str, str, str]) -> tuple[str, ...]:
+def _notes(collection: Collection, opened: tuple[str, str, str]) -> tuple[str, ...]:
     used = {name for split in opened for name in _names(split)}
-    unused = ", ".join(split for split in found.splits if split not in used)
-    left_out = counts(sum(found.left_out.values(), Counter()))
+    unused = ", ".join(split for split in collection.splits if split not in used)
+    left_out = counts(sum(collection.left_out.values(), Counter()))
     notes = {
         "no test split, so test images are held out of the training split": opened[2] == NO_SPLIT,
         f"not used: {unused}": unused,
@@ -102,29 +102,31 @@ def _names(split: str) -> list[str]:
     return [part.split("[")[0] for part in split.split("+")]
 
 
-def _open_or_carve(found: Collection, field: str, split: str) -> Source | None:
+def _open_or_carve(collection: Collection, field: str, split: str) -> Source | None:
     """Opens a split; None for "none"."""
     if split == NO_SPLIT:
         return None
     try:
-        return _open(found, field, split)
+        return _open(collection, field, split)
     except InputError as error:
         hint = f"data.{field}={NO_SPLIT!r} holds out training images instead"
         raise InputError(f"{error}; {hint}") from error
 
 
-def _open(found: Collection, field: str, split: str) -> Source:
+def _open(collection: Collection, field: str, split: str) -> Source:
     """Opens a split such as "train", or of a tfds dataset "train[:10%]" or "train+test"."""
-    if not all(name in found.splits for name in _names(split)):
-        raise InputError(f"data.{field}={split!r}: {found.name} has {', '.join(found.splits)}")
+    if not all(name in collection.splits for name in _names(split)):
+        raise InputError(
+            f"data.{field}={split!r}: {collection.name} has {', '.join(collection.splits)}"
+        )
     try:
-        source = found.open(split)
+        source = collection.open(split)
     except KeyError as error:
         raise InputError(f"data.{field}={split!r}: only splits of tfds can be sliced") from error
     except ValueError as error:
-        raise InputError(f"data.{field}={split!r} of {found.name}: {error}") from error
+        raise InputError(f"data.{field}={split!r} of {collection.name}: {error}") from error
     if not len(source):
-        raise InputError(f"data.{field}={split!r} of {found.name} has no images")
+        raise InputError(f"data.{field}={split!r} of {collection.name} has no images")
     return source
 
 

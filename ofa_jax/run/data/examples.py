@@ -27,7 +27,7 @@ class Reader:
 
     def __init__(self, source: Source, classes: int):
         self.source, self.classes = source, classes
-        self.told: set[int] = set()
+        self.reported: set[int] = set()
 
     def __len__(self) -> int:
         return len(self.source)
@@ -43,13 +43,13 @@ class Reader:
         try:
             return decode(example["image"]), example["label"]
         except InputError as error:
-            told = f"corrupt image {self.source.where(index)}: {short(error)}"
-            raise CorruptImage(told + HINT) from error
+            message = f"corrupt image {self.source.where(index)}: {short(error)}"
+            raise CorruptImage(message + HINT) from error
 
-    def tell(self, index: int, error: CorruptImage) -> None:
+    def report(self, index: int, error: CorruptImage) -> None:
         """Says once that an image is skipped."""
-        if index not in self.told:
-            self.told.add(index)
+        if index not in self.reported:
+            self.reported.add(index)
             sys.stderr.write(f"{str(error).removesuffix(HINT)}: skipped\n")
 
 
@@ -82,7 +82,7 @@ class TrainingExample:
             except CorruptImage as error:
                 if self.config.corrupt == "stop":
                     raise
-                self.read.tell(index, error)
+                self.read.report(index, error)
                 index = (index + 1) % len(self.read)
         raise InputError(f"{CORRUPT_IN_A_ROW} corrupt images in a row")
 
@@ -107,7 +107,7 @@ class EvaluationExample:
         except CorruptImage as error:
             if self.config.corrupt == "stop":
                 raise
-            self.read.tell(index, error)
+            self.read.report(index, error)
             return self.blank()
         pixels = resize_and_crop(image, self.resolution, self.config.center_crop)
         return {"image": pixels, "label": np.int32(label), "weight": np.float32(1)}

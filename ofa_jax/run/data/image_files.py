@@ -56,7 +56,7 @@ def is_hidden(name: str) -> bool:
 
 def counts(left: Counter[str]) -> str:
     """Files left out, as "12 .txt, 3 .heic"."""
-    told = dict(left.most_common(KINDS))
+    frequent = dict(left.most_common(KINDS))
     if len(left) > KINDS:
-        told["others"] = left.total() - sum(told.values())
-    return ", ".join(f"{count:,} {kind}" for kind, count in told.items() if count)
+        frequent["others"] = left.total() - sum(frequent.values())
+    return ", ".join(f"{count:,} {kind}" for kind, count in frequent.items() if count)

@@ -14,7 +14,7 @@ from ofa_jax.run.data.sources import USUAL_SPLITS, Collection, Source
 
 
 class FolderSource:
-    """The images of one split, by class and name; read when asked for.
+    """The images of one split, by class and name; read on demand.
 
     `left_out` counts the files that are not used, by kind.
 

@@ -24,7 +24,7 @@ class Source(Protocol):
         ...
 
     def identity(self) -> str:
-        """What tells these examples from others, wherever they lie."""
+        """What identifies these examples, wherever they are stored."""
         ...
 
 
@@ -112,11 +112,11 @@ class Dataset:
     def __str__(self) -> str:
         height, width, channels = self.image_shape
         size = f"{height}x{width}x{channels}" if height and width else "various sizes"
-        told = (
+        summary = (
             f"{self.name}: {len(self.class_names)} classes, images of {size}; {len(self.train)}"
             f" to train, {len(self.held_out)} held out, {len(self.test)} to test"
         )
-        return "; ".join((told, *self.notes))
+        return "; ".join((summary, *self.notes))
 
 
 def _sha256(data: bytes) -> str:

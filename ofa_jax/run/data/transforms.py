@@ -82,7 +82,7 @@ def random_shift(image: np.ndarray, pad: float, rng: np.random.Generator) -> np.
 def jitter(
     image: np.ndarray, brightness: float, saturation: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Scales brightness and saturation by factors drawn from 1 - b .. 1 + b and 1 - s .. 1 + s.
+    """Scales brightness and saturation by factors sampled from 1 - b .. 1 + b and 1 - s .. 1 + s.
 
     Both as one matrix, so nothing is clipped or rounded in between, unlike `ColorJitter` of
     torchvision. "tf" in the reference is brightness 32 / 255 and saturation 0.5.

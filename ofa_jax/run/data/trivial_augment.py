@@ -13,7 +13,7 @@ STRENGTHS = 31  # equally spaced, from nothing to the most
 
 
 def trivial_augment(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A uint8 image `[height, width, 3]` after one operation, drawn with its strength and sign."""
+    """A uint8 image `[height, width, 3]` after one operation, sampled with strength and sign."""
     name = OPERATIONS[rng.integers(len(OPERATIONS))]
     share = rng.integers(STRENGTHS) / (STRENGTHS - 1)
     sign = 1 if rng.random() < 0.5 else -1

@@ -123,7 +123,7 @@ HOVERS = """\
 
 
 def hovers(at: Axes, phases: Phases, tooltips: Sequence[str]) -> Markup:
-    """Unseen boxes over the phases that tell what is in them."""
+    """Invisible boxes over the phases, with tooltips."""
     spans = zip(phases, tooltips, strict=True)
     boxes = [(at.x(first), at.x(last), text) for (_, first, last), text in spans]
     return filled(HOVERS, at=at, boxes=boxes, height=at.height - at.bottom - at.top)
@@ -147,12 +147,12 @@ def stairs(at: Axes, points: Points, style: str) -> Markup:
 
 
 def dots(at: Axes, points: Points, tooltips: Sequence[str]) -> Markup:
-    """Filled dots that tell their figures."""
+    """Filled dots with tooltips."""
     return _marks(at, points, tooltips, Markup('circle class="dot" r="3"'))
 
 
 def rings(at: Axes, points: Points, tooltips: Sequence[str]) -> Markup:
-    """Open rings that tell their figures."""
+    """Open rings with tooltips."""
     return _marks(at, points, tooltips, Markup('circle class="ring" r="4.5"'))
 
 
@@ -160,7 +160,7 @@ STAR = "M0 -10L2.9 -3.1L10 -3.1L4.3 1.6L6.4 9L0 4.6L-6.4 9L-4.3 1.6L-10 -3.1L-2.
 
 
 def stars(at: Axes, points: Points, tooltips: Sequence[str]) -> Markup:
-    """Stars that tell their figures."""
+    """Stars with tooltips."""
     return _marks(at, points, tooltips, Markup(f'path class="star" d="{STAR}"'))
 
 

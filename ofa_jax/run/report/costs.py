@@ -45,7 +45,7 @@ def _meter(share: float) -> Markup:
 
 def environment(run: RunFiles, workdir: Path) -> Markup:
     """Versions and machine of the process that writes the report, and the config."""
-    # Late: it asks for the devices.
+    # Late: it initialises the devices.
     from ofa_jax.subnets.latency import machine
 
     about = {key: value for key, value in machine().items() if key not in VERSIONS}
@@ -59,7 +59,7 @@ def environment(run: RunFiles, workdir: Path) -> Markup:
 
 
 def _newest(workdir: Path) -> str:
-    """When the run last wrote what the page tells; not now, so that the page stays as it is."""
+    """When the run last wrote what the page shows; not now, so that the page stays as it is."""
     patterns = ("*.json*", "search/*.json*", "subnets/*/card.json")
     times = [path.stat().st_mtime for pattern in patterns for path in workdir.glob(pattern)]
     if not times:
