@@ -23,19 +23,19 @@ def compare(
       ValueError: it is above `TOLERANCE`, or the noise of another precision above its limit.
     """
     batches = [images[i : i + 1] for i in range(min(len(images), 8))]
-    found = [
+    pairs = [
         (np.concatenate([call(batch) for batch in batches]), wanted[: len(batches)]),
         (call(images[:7]), wanted[:7]),
         (call(images), wanted),
     ]
-    worst = max(difference(*pair) for pair in found)
+    worst = max(difference(*pair) for pair in pairs)
     if precision == "float32":
         if not worst <= TOLERANCE:
             raise InputError(
                 f"the {name} file's logits differ from the subnet's by {worst:.1e} of the largest:"
                 f" expected at most {TOLERANCE:.0e}; it is not kept"
             )
-    elif not (least := min(snr(*pair) for pair in found)) >= LEAST_SNR[precision]:
+    elif not (least := min(snr(*pair) for pair in pairs)) >= LEAST_SNR[precision]:
         raise InputError(
             f"the {name} file's logits have {least:.1f} dB over their noise: expected at least"
             f" {LEAST_SNR[precision]:.0f}; it is not kept"

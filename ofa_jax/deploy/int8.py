@@ -62,7 +62,7 @@ def _bound_swishes(path: Path) -> None:
 
 
 class Batches(quantization.CalibrationDataReader):
-    """Images as the runtime's calibration asks for them."""
+    """Images as the runtime's calibration reads them."""
 
     def __init__(self, batches: Iterable[np.ndarray]):
         self._batches = iter(batches)

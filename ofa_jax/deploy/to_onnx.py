@@ -74,10 +74,10 @@ def write(
     onnx.save(model, path)
 
 
-def describe(path: Path, told: str, about: Mapping[str, str]) -> None:
+def describe(path: Path, summary: str, about: Mapping[str, str]) -> None:
     """Has a file say what it is: a sentence, and the fields that ONNX Runtime and viewers show."""
     model = onnx.load(path)
-    model.doc_string = told
+    model.doc_string = summary
     helper.set_model_props(model, dict(about))
     onnx.save(model, path)
 
