@@ -27,7 +27,7 @@ from ofa_jax.search.functions import (
 from ofa_jax.search.genes import Genome, crossover, repeated
 from ofa_jax.space import Arch, SearchSpace
 
-TRIES = 4  # children drawn for one place; the first that keeps the constraint takes it
+TRIES = 4  # children sampled for one place; the first that keeps the constraint takes it
 
 
 class Found(NamedTuple):
@@ -110,8 +110,8 @@ def evolve(
     limits = _limits(constraints, len(costs))
     start = feasible(genome, costs, limits)
     keys = jax.random.split(key, len(limits))
-    asked = limits.astype(np.float32)  # what costs are compared in; the results, exactly
-    state = _evolve(genome, score, costs, settings, keys, asked, start)
+    bounds = limits.astype(np.float32)  # what costs are compared in; the results, exactly
+    state = _evolve(genome, score, costs, settings, keys, bounds, start)
     if bool(state.broken.any()):
         raise InputError(f"{name_of(score)} gave NaN for a subnet of {space.name}")
     genes = np.asarray(state.genes)
@@ -191,9 +191,9 @@ def _first_generation(
 
     def one(key: jax.Array) -> jax.Array:
         words = jax.random.bits(key, (2, genome.length), jnp.uint32)
-        drawn = genome.draw(words[0])
+        sampled = genome.draw(words[0])
         order = words[1].astype(jnp.float32) / 2.0**32
-        tried = jnp.where(order[None] < shares[:, None], cheap[None], drawn[None])
+        tried = jnp.where(order[None] < shares[:, None], cheap[None], sampled[None])
         return first_that(jax.vmap(fits)(tried), tried, cheap)
 
     return jax.vmap(one)(jax.random.split(key, settings.population))
@@ -212,15 +212,15 @@ def _children(
     shape = (settings.population, TRIES, genome.length + 2)
     words = jax.random.bits(key, shape, jnp.uint32)
 
-    def drawn(words: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def sampled_parent(words: jax.Array) -> tuple[jax.Array, jax.Array]:
         return parents[words[0] % len(parents)], words[2:]
 
     def mutation(words: jax.Array) -> jax.Array:
-        parent, rest = drawn(words)
+        parent, rest = sampled_parent(words)
         return genome.mutate(rest, parent, settings.rate)
 
     def cross(words: jax.Array) -> jax.Array:
-        parent, rest = drawn(words)
+        parent, rest = sampled_parent(words)
         return crossover(rest, parent, parents[words[1] % len(parents)])
 
     def first_fitting(make: Any, words: jax.Array) -> jax.Array:
@@ -273,5 +273,5 @@ def _best(
     value = float(score(arch, int(resolution)))
     if math.isnan(value):
         raise InputError(f"{name_of(score)} gave NaN for a subnet of {genome.space.name}")
-    given = float(spent[0]) if len(costs) == 1 else tuple(spent.tolist())
-    return Found(arch, int(resolution), value, given)
+    exact_cost = float(spent[0]) if len(costs) == 1 else tuple(spent.tolist())
+    return Found(arch, int(resolution), value, exact_cost)

@@ -2,7 +2,7 @@
 
 A ladder of constraints from the cheapest subnet to the dearest; each rung evolves parents of its
 own that keep it, and children compete on their rung and those beside it. The front is taken from
-all subnets ever looked at. NSGA-II was tried first and ended up to 0.6 points below single
+all subnets ever evaluated. NSGA-II was tried first and ended up to 0.6 points below single
 searches; the ladder is above them on average.
 """
 
@@ -31,13 +31,13 @@ RUNGS = 64
 
 
 class Front(NamedTuple):
-    """What a search for the front found.
+    """The result of a search for the front.
 
     Attributes:
       found: the front's subnets, cheapest first.
       hypervolume: the area that they dominate, as a share of that up to the dearest subnet seen
         and score 1.
-      seen: `[subnets, 2]` cost and score of all subnets that were looked at.
+      seen: `[subnets, 2]` cost and score of all evaluated subnets.
     """
 
     found: list[Found]
@@ -54,7 +54,7 @@ class Parents(NamedTuple):
 
 
 class Children(NamedTuple):
-    """Subnets that were looked at: `[..., genes]` int8, and `[...]` of each value."""
+    """Evaluated subnets: `[..., genes]` int8, and `[...]` of each value."""
 
     genes: jax.Array
     scores: jax.Array
@@ -88,9 +88,9 @@ def find_front(
         raise InputError(
             f"{name_of(score)} or {name_of(cost)} gave NaN for a subnet of {space.name}"
         )
-    candidates = [_found(genome, score, cost, g) for g in genes[_leading(scores, costs)]]
-    found = undominated(candidates)
-    return Front(found, hypervolume(found, float(costs.max())), np.stack([costs, scores], -1))
+    candidates = [_result(genome, score, cost, g) for g in genes[_leading(scores, costs)]]
+    front = undominated(candidates)
+    return Front(front, hypervolume(front, float(costs.max())), np.stack([costs, scores], -1))
 
 
 def _ladder(genome: Genome, cost: Function, start: np.ndarray) -> np.ndarray:
@@ -108,16 +108,16 @@ def _leading(scores: np.ndarray, costs: np.ndarray) -> np.ndarray:
     return order[np.r_[True, ahead[1:] > ahead[:-1]]]
 
 
-def _found(genome: Genome, score: Function, cost: Function, genes: np.ndarray) -> Found:
+def _result(genome: Genome, score: Function, cost: Function, genes: np.ndarray) -> Found:
     arch, resolution = genome.decode(jnp.asarray(genes, jnp.int32))
     value, spent = exactly(genome, (score, cost), jnp.asarray(genes, jnp.int32))
     return Found(arch, int(resolution), float(value), float(spent))
 
 
-def undominated(found: Sequence[Found]) -> list[Found]:
+def undominated(candidates: Sequence[Found]) -> list[Found]:
     """Those that no other beats in score at the same cost or less, cheapest first."""
     front: list[Found] = []
-    for one in sorted(found, key=lambda f: (f.cost, -f.score)):
+    for one in sorted(candidates, key=lambda f: (f.cost, -f.score)):
         if not front or one.score > front[-1].score:
             front.append(one)
     return front
@@ -156,7 +156,7 @@ def _climb(
     each = settings.population // len(limits)
     count = each * len(limits)
     start_key, key = jax.random.split(key)
-    drawn = jax.vmap(genome.draw)(jax.random.bits(start_key, (count, genome.length), jnp.uint32))
+    sampled = jax.vmap(genome.draw)(jax.random.bits(start_key, (count, genome.length), jnp.uint32))
     shape = (len(limits), round(settings.parents * each))
     nobody = Parents(
         genes=jnp.broadcast_to(start, (*shape, genome.length)),
@@ -166,7 +166,7 @@ def _climb(
     # The first generation competes everywhere, and the cheapest subnet is one of it.
     ends = jnp.stack([start, genome.encode(genome.space.largest(), genome.options[-1][-1])])
     compete = functools.partial(_compete, genome, score, cost, limits)
-    parents, first = compete(len(limits), nobody, drawn.at[:2].set(ends))
+    parents, first = compete(len(limits), nobody, sampled.at[:2].set(ends))
 
     def generation(parents: Parents, key: jax.Array) -> tuple[Parents, Children]:
         words = jax.random.bits(key, (len(limits), each, TRIES, genome.length + 4), jnp.uint32)

@@ -1,4 +1,4 @@
-"""The functions a search asks, scores and costs: checks, values, and the cheapest subnets."""
+"""A search's functions, scores and costs: checks, values, and the cheapest subnets."""
 
 import functools
 from collections.abc import Callable
@@ -41,21 +41,21 @@ def feasible(genome: Genome, costs: tuple[Function, ...], limits: np.ndarray) ->
       ValueError: there is none, naming the cheapest subnet and its cost.
     """
     # With one cost the cheapest subnet is the same for all constraints, infinite ones too.
-    asked_of = np.zeros((1, 1)) if len(costs) == 1 else limits
-    found = np.asarray(cheapest(genome, costs, asked_of.astype(np.float32)))
-    found = np.broadcast_to(found, (len(limits), genome.length))
-    for genes, limit in zip(found, limits, strict=True):
+    bounds = np.zeros((1, 1)) if len(costs) == 1 else limits
+    subnets = np.asarray(cheapest(genome, costs, bounds.astype(np.float32)))
+    subnets = np.broadcast_to(subnets, (len(limits), genome.length))
+    for genes, limit in zip(subnets, limits, strict=True):
         spent = exactly(genome, costs, genes)
         if (spent > limit).any():
             arch, resolution = genome.decode(jnp.asarray(genes))
-            asked, least = (
+            bound, least = (
                 float(v[0]) if len(costs) == 1 else tuple(v.tolist()) for v in (limit, spent)
             )
             raise InputError(
-                f"constraint {asked} cannot be met: the least is {least}, of"
+                f"constraint {bound} cannot be met: the least is {least}, of"
                 f" {genome.space.arch_to_dict(arch)} at {int(resolution)} px"
             )
-    return found
+    return subnets
 
 
 def exactly(genome: Genome, functions: tuple[Function, ...], genes: Any) -> np.ndarray:

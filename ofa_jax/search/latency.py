@@ -84,10 +84,10 @@ class LatencyTable:
         known = xp.asarray(table.resolutions, np.int32) == resolution
         row = known.argmax().astype(np.int32)
         values = xp.asarray(table.values, np.float32 if traced else np.float64)
-        found = values.reshape(-1)[row * table.values.shape[1] + index]
+        entry_times = values.reshape(-1)[row * table.values.shape[1] + index]
         active = xp.asarray(self.space.active(arch.depth))
         kept = xp.concatenate([active, xp.ones(1, bool)])[table.blocks]
-        total = xp.where(kept, found, 0).sum()
+        total = xp.where(kept, entry_times, 0).sum()
         return xp.where(known.any(), total, np.nan) if traced else float(total)
 
     def check(self, resolution: int) -> None:
@@ -166,7 +166,7 @@ def _part(part: PartOfNet, layers: Layers, resolution: int) -> Part:
 
 
 def _chosen(layer: Layer) -> tuple[Size, ...]:
-    """What tells the layer's variants apart; whether a block is skipped is the arch's matter."""
+    """What distinguishes the layer's variants; whether a block is skipped is the arch's matter."""
     return layer.sizes if layer.part.block is not None else (*layer.sizes, layer.kept)
 
 
@@ -204,7 +204,7 @@ def load_latency_table(path: str | Path, space: SearchSpace) -> LatencyTable:
     Args:
       path: a directory of the reference's `<resolution>_lookup_table.yaml`, or a JSON file that
         `build_latency_table` wrote.
-      space: whose subnets will be asked for.
+      space: whose subnets will be looked up.
 
     Raises:
       ValueError: no table there; a key, resolution or unit missing, by name; not milliseconds.

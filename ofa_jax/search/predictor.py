@@ -274,7 +274,7 @@ def load_predictor(path: str | Path, space: SearchSpace) -> Predictor:
 
     Args:
       path: a file of `--mode=search`, or the reference's weights by their PyTorch names (.npz).
-      space: whose subnets will be asked for.
+      space: whose subnets will be predicted.
 
     Raises:
       ValueError: no such file, no predictor, or one of another space.
@@ -284,8 +284,8 @@ def load_predictor(path: str | Path, space: SearchSpace) -> Predictor:
         raise InputError(f"no predictor at {path}")
     with naming(path):
         arrays = read_arrays(path)
-        found = (_own if ABOUT in arrays else _reference)(path, space, arrays)
-        return dataclasses.replace(found, params=_checked(path, found))
+        predictor = (_own if ABOUT in arrays else _reference)(path, space, arrays)
+        return dataclasses.replace(predictor, params=_checked(path, predictor))
 
 
 def _checked(path: Path, predictor: Predictor) -> Tree:
