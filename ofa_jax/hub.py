@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def convert(source: Path, out: Path, license: str = "other") -> str:
-    """Writes a run's supernet with the archs that its search found, a supernet or a subnet.
+    """Writes a run's supernet with the winners of its search, a supernet or a subnet.
 
     Returns:
       One line that says what was written.
@@ -77,7 +77,7 @@ def _convert_subnet(source: Path, out: Path, about: dict[str, Any]) -> None:
 
 
 def _convert_supernet(source: Path, out: Path, about: dict[str, Any]) -> None:
-    """What a run's search found gets names."""
+    """The winners of the run's search become named archs."""
     directory = source / "supernet" if (source / "supernet").is_dir() else source
     space, _, variables = checkpoint.load_supernet(directory)
     card = read_supernet_card(directory)

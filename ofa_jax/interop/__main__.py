@@ -94,7 +94,7 @@ def _convert_supernet(source: Path, out: Path, flags: argparse.Namespace) -> str
     out.parent.mkdir(parents=True, exist_ok=True)
     save_supernet(out, space, variables, card)
     return (
-        f"{_told('supernet', space, variables, out)}\n"
+        f"{_summary('supernet', space, variables, out)}\n"
         f"next: python main.py --config=configs/specialise.py:{out} --workdir=runs/specialised"
         " --config.data.name=DATA"
     )
@@ -114,12 +114,12 @@ def _convert_subnet(source: Path, out: Path, flags: argparse.Namespace) -> str:
         card = write_imported(out, net, resolution, data, calibrated=not flags.keep_statistics)
     measured = f", top-1 {card.accuracy['test']['top1']:.2%} on test" if card.accuracy else ""
     return (
-        f"{_told('subnet', space, variables, out)}, {resolution} px{measured}\n"
+        f"{_summary('subnet', space, variables, out)}, {resolution} px{measured}\n"
         f"next: python main.py --mode=benchmark --subnet={out}"
     )
 
 
-def _told(kind: str, space: SearchSpace, variables: Any, out: Path) -> str:
+def _summary(kind: str, space: SearchSpace, variables: Any, out: Path) -> str:
     count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     return (
         f"{kind} of {space.name}, {space.num_classes} classes, {count / 1e6:.2f}M parameters,"

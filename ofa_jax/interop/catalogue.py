@@ -23,7 +23,7 @@ class Published(NamedTuple):
     """A subnet of the reference, for `extract(published.space, variables, published.arch)`.
 
     `top1` is the share of ImageNet's validation images after `epochs` of fine-tuning; `latency` the
-    milliseconds on `device` for a batch of `batch`, None for those found by operations alone.
+    milliseconds on `device` for a batch of `batch`, None for those searched by operations alone.
     """
 
     space: SearchSpace
@@ -74,16 +74,16 @@ class _Row:
 
 
 def _subnet(row: _Row, values: dict[str, Any]) -> Published:
-    found = ID.fullmatch(row.id)
-    assert found
-    space, kind = get_space(row.space), found["kind"]
+    match = ID.fullmatch(row.id)
+    assert match
+    space, kind = get_space(row.space), match["kind"]
     return Published(
         space=space,
         arch=space.arch_from_dict(values),
         resolution=row.resolution,
-        top1=float(found["top1"]) / 100,
-        epochs=int(found["epochs"]),
-        device=found["device"] or "",
-        latency=None if kind == "flops" else float(found["cost"]),
+        top1=float(match["top1"]) / 100,
+        epochs=int(match["epochs"]),
+        device=match["device"] or "",
+        latency=None if kind == "flops" else float(match["cost"]),
         batch=int(kind.removeprefix("gpu")) if kind.startswith("gpu") else 1,
     )

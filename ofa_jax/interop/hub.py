@@ -143,8 +143,8 @@ def read_described(directory: Path) -> Described:
       ValueError: there is none, or a damaged one.
     """
     path = directory / DESCRIPTION
-    found: Described = build(Described, read_object(path, "space"), str(path), strict=False)
-    return found
+    described: Described = build(Described, read_object(path, "space"), str(path), strict=False)
+    return described
 
 
 def push_to_hub(directory: Path, name: str, *, private: bool = False) -> str:
@@ -197,12 +197,12 @@ def _read_variables(path: Path, like: Tree) -> Tree:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        found = load_file(path)
+        arrays = load_file(path)
     except Exception as error:  # its parser, and memory: a header may say any size
         raise InputError(f"{path} is no safetensors file: {short(error)}") from error
     expected = dict(_named(like))
-    wrong = sorted(expected.keys() ^ found.keys()) or sorted(
-        name for name in expected if found[name].shape != expected[name].shape
+    wrong = sorted(expected.keys() ^ arrays.keys()) or sorted(
+        name for name in expected if arrays[name].shape != expected[name].shape
     )
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
@@ -210,10 +210,10 @@ def _read_variables(path: Path, like: Tree) -> Tree:
             f"{path} is of another network than {DESCRIPTION} says: missing, unknown or of another"
             f" shape: {', '.join(map(repr, wrong[:3]))}{more}"
         )
-    for name, array in found.items():
+    for name, array in arrays.items():
         if array.dtype != np.float32 or not np.isfinite(array).all():
             raise InputError(f"{path}: {name!r} holds what is no finite number of 32 bits")
-    leaves = [jnp.asarray(found[name]) for name in expected]
+    leaves = [jnp.asarray(arrays[name]) for name in expected]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
@@ -231,7 +231,7 @@ def model_card(space: SearchSpace, described: Described) -> str:
     front = "\n".join(f"{key}: {json.dumps(value)}" for key, value in fields.items())
     return CARD.format(
         front=front, kind=kind, space=space.name, classes=space.num_classes,
-        about="".join(f"- {key}: {value}\n" for key, value in about.items()) or "- nothing told\n",
+        about="".join(f"- {key}: {value}\n" for key, value in about.items()) or "- no details\n",
         use=USE[kind], archs=_archs_table(described.archs),
     )  # fmt: skip
 
@@ -243,7 +243,9 @@ def _archs_table(archs: Mapping[str, Mapping[str, Any]]) -> str:
     rows = [("name", *keys), ("---",) * (len(keys) + 1)]
     rows += [(name, *(str(value.get(key, "")) for key in keys)) for name, value in archs.items()]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f'\n## Archs\n\n`found.archs[name]["arch"]`, for `space.arch_from_dict`:\n\n{table}\n'
+    return (
+        f'\n## Archs\n\n`pretrained.archs[name]["arch"]`, for `space.arch_from_dict`:\n\n{table}\n'
+    )
 
 
 CARD = """---
@@ -264,12 +266,13 @@ CARD = """---
 USE = {
     "supernet": """import ofa_jax
 
-found = ofa_jax.interop.from_pretrained("THIS/NAME")
-arch = found.space.smallest()  # or of found.archs
-subnet, variables = ofa_jax.extract(found.space, found.variables, arch)
+pretrained = ofa_jax.interop.from_pretrained("THIS/NAME")
+arch = pretrained.space.smallest()  # or of pretrained.archs
+subnet, variables = ofa_jax.extract(pretrained.space, pretrained.variables, arch)
 # Its batch statistics are those of training: ofa_jax.calibrate takes them anew.""",
     "subnet": """import ofa_jax
 
-found = ofa_jax.interop.from_pretrained("THIS/NAME")
-logits = found.net.apply(found.variables, images)  # [batch, height, width, 3], normalised""",
+pretrained = ofa_jax.interop.from_pretrained("THIS/NAME")
+# images: [batch, height, width, 3], normalised
+logits = pretrained.net.apply(pretrained.variables, images)""",
 }

@@ -71,7 +71,7 @@ class ResNetConfig:
 
 
 def read_net_config(path: Path, space: SearchSpace) -> Arch:
-    """The arch that a `net.config` file tells; raises as `arch_from_net_config`, by the file."""
+    """The arch of a `net.config` file; raises as `arch_from_net_config`, by the file."""
     with naming(path):
         return arch_from_net_config(read_json(path), space)
 
@@ -117,15 +117,15 @@ def _mobilenet_values(config: MobileNetConfig, space: MobileNetSpace) -> dict[st
     _expect("blocks[0].out_channels", layers[0].out_channels, (space.first,), space)
 
     widths = [(stage.width,) for stage in space.stages]
-    found = _place(layers[1:], widths, space, first=1)
+    placed = _place(layers[1:], widths, space, first=1)
     values: dict[str, list[Any]] = {
         "ks": [None] * len(space.blocks),
         "e": [None] * len(space.blocks),
     }
     for number, block in enumerate(space.blocks):
-        if (block.stage, block.position) not in found:
+        if (block.stage, block.position) not in placed:
             continue
-        index, layer = found[block.stage, block.position]
+        index, layer = placed[block.stage, block.position]
         name = f"blocks[{index}]"
         _expect(f"{name}.kernel_size", layer.kernel_size, block.kernels, space)
         _expect(f"{name}.act_func", layer.act_func, (block.act,), space)
@@ -134,7 +134,7 @@ def _mobilenet_values(config: MobileNetConfig, space: MobileNetSpace) -> dict[st
         _expect(f"{name}.mid_channels", mid, block.mids, space)
         values["ks"][number] = layer.kernel_size
         values["e"][number] = space.expands[block.mids.index(mid)]
-    return {**values, "d": _depths(found, space)}
+    return {**values, "d": _depths(placed, space)}
 
 
 def _check_head(config: MobileNetConfig, space: MobileNetSpace) -> None:
@@ -157,12 +157,12 @@ def _resnet_values(config: ResNetConfig, space: ResNetSpace) -> dict[str, list[A
     _expect("input_stem[-1].out_channels", last.out_channels, stem.widths, space)
     width = [stem.mids.index(first.out_channels), stem.widths.index(last.out_channels)]
     stage_widths = [space.scaled(stage.width) for stage in space.stages]
-    found = _place(config.blocks, stage_widths, space, first=0)
+    placed = _place(config.blocks, stage_widths, space, first=0)
     expands: list[Any] = [None] * len(space.blocks)
     for number, block in enumerate(space.blocks):
-        if (block.stage, block.position) not in found:
+        if (block.stage, block.position) not in placed:
             continue
-        index, layer = found[block.stage, block.position]
+        index, layer = placed[block.stage, block.position]
         name = f"blocks[{index}]"
         if block.position == 0:
             width.append(block.widths.index(layer.out_channels))
@@ -175,7 +175,7 @@ def _resnet_values(config: ResNetConfig, space: ResNetSpace) -> dict[str, list[A
         _expect(f"{name}.kernel_size", layer.kernel_size, (3,), space)
         _expect(f"{name}.act_func", layer.act_func, (block.act,), space)
         expands[number] = space.expands[mids.index(mid)]
-    depths = [d - s.depth for d, s in zip(_depths(found, space), space.stages, strict=True)]
+    depths = [d - s.depth for d, s in zip(_depths(placed, space), space.stages, strict=True)]
     residual = space.depths[-1] if len(convs) == 3 else space.depths[0]
     return {"e": expands, "d": [residual, *depths], "w": width}
 
@@ -197,7 +197,7 @@ def _place(
     first: int,
 ) -> dict[Place, tuple[int, Layer]]:
     """The layer of each place with its index in `blocks`; `layers` are those from `first` on."""
-    found: dict[Place, tuple[int, Layer]] = {}
+    placed: dict[Place, tuple[int, Layer]] = {}
     stage, position, width = -1, 0, None
     for index, layer in enumerate(layers, first):
         if layer is None:
@@ -217,14 +217,14 @@ def _place(
                 f"net.config blocks[{index}], out_channels={out}, stride={stride}: {space.name}"
                 f" has no such block after stage {stage + 1}, block {position + 1}"
             )
-        found[stage, position] = index, layer
-    return found
+        placed[stage, position] = index, layer
+    return placed
 
 
-def _depths(found: Mapping[Place, Any], space: SearchSpace) -> list[int]:
+def _depths(placed: Mapping[Place, Any], space: SearchSpace) -> list[int]:
     depths = []
     for stage, allowed in enumerate(space.stage_depths):
-        depth = sum(s == stage for s, _ in found)
+        depth = sum(s == stage for s, _ in placed)
         _expect(f"stage {stage + 1}, number of blocks", depth, allowed, space)
         depths.append(depth)
     return depths

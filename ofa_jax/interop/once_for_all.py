@@ -60,13 +60,13 @@ def from_once_for_all(
     Raises:
       ValueError: missing, unknown or wrongly shaped tensors, by name.
     """
-    given = {_short(name): value for name, value in state_dict.items()}
-    given = {name: v for name, v in given.items() if not name.endswith("num_batches_tracked")}
+    tensors = {_short(name): value for name, value in state_dict.items()}
+    tensors = {name: v for name, v in tensors.items() if not name.endswith("num_batches_tracked")}
     net = build_supernet(space) if arch is None else build_subnet(space, arch)
     entries = {_short(entry.name): entry for entry in _entries(net, elastic=arch is None)}
     owner = space.name if arch is None else f"this arch of {space.name}"
-    _check_names("missing", sorted(entries.keys() - given.keys()), owner)
-    _check_names("unknown", sorted(given.keys() - entries.keys()), owner)
+    _check_names("missing", sorted(entries.keys() - tensors.keys()), owner)
+    _check_names("unknown", sorted(tensors.keys() - entries.keys()), owner)
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")
     shapes = jax.eval_shape(
         net.init, jax.random.key(0), image, space.largest() if arch is None else None
@@ -74,14 +74,14 @@ def from_once_for_all(
     variables: Tree = {}
     wrong = []
     for name, entry in entries.items():
-        shape = tuple(given[name].shape)
+        shape = tuple(tensors[name].shape)
         # Of no size in memory: files may say any shape.
         like = np.broadcast_to(np.int8(0), _at(shapes, entry.path).shape)
         expected = LAYOUTS[entry.layout][1](like).shape
         if shape != expected:
             wrong.append(f"{entry.name} is {shape}, not {expected}")
         else:
-            array = LAYOUTS[entry.layout][0](_numpy(given[name], entry.name))
+            array = LAYOUTS[entry.layout][0](_numpy(tensors[name], entry.name))
             _put(variables, entry.path, jnp.asarray(array, jnp.float32))
     _check_names("wrongly shaped", wrong, owner)
     return variables
@@ -144,12 +144,12 @@ def _numbered(layers: Sequence[Layer]) -> Iterator[str]:
     """The modules' names; where some are left out, those after them have smaller numbers."""
     seen: dict[str, dict[str, int]] = {}
     for layer in layers:
-        found = re.fullmatch(r"(\w+\.)(\d+)(.*)", layer.reference)
-        if found is None:
+        match = re.fullmatch(r"(\w+\.)(\d+)(.*)", layer.reference)
+        if match is None:
             yield layer.reference
         else:
-            numbers = seen.setdefault(found[1], {})
-            yield f"{found[1]}{numbers.setdefault(found[2], len(numbers))}{found[3]}"
+            numbers = seen.setdefault(match[1], {})
+            yield f"{match[1]}{numbers.setdefault(match[2], len(numbers))}{match[3]}"
 
 
 def _conv_bn(name: str, layer: Conv, wrapped: bool) -> Iterator[Entry]:
@@ -208,5 +208,5 @@ def _put(tree: Tree, path: tuple[str, ...], value: Any) -> None:
 def _check_names(what: str, names: list[str], owner: str) -> None:
     if names:
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        told = ", ".join(short(name) for name in names[:5])
-        raise InputError(f"{len(names)} {what} tensors for {owner}: {told}{more}")
+        listed = ", ".join(short(name) for name in names[:5])
+        raise InputError(f"{len(names)} {what} tensors for {owner}: {listed}{more}")

@@ -81,19 +81,19 @@ def read_state_dict(path: Path) -> dict[str, Any]:
     import torch
 
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip, EOF and torch's own errors: all mean the same here
         reason = short(str(error).strip().split("\n")[0].split(". ")[0] or repr(error), 120)
         raise InputError(
             f"{path} is not a plain tensor file, refused: {reason};"
             " torch.save(net.state_dict(), …) writes one"
         ) from error
-    found = _innermost(found)
-    if not isinstance(found, Mapping) or not all(
-        isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in found.items()
+    loaded = _innermost(loaded)
+    if not isinstance(loaded, Mapping) or not all(
+        isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in loaded.items()
     ):
         raise InputError(f"{path} holds no state dict: expected tensors by name")
-    return {_bare(name): value for name, value in found.items()}
+    return {_bare(name): value for name, value in loaded.items()}
 
 
 def number_of_classes(state_dict: Mapping[str, Any], path: Path) -> int:
@@ -108,12 +108,12 @@ def number_of_classes(state_dict: Mapping[str, Any], path: Path) -> int:
     return int(biases[0].shape[0])
 
 
-def _innermost(found: Any) -> Any:
+def _innermost(loaded: Any) -> Any:
     """The weights themselves, in whatever a trainer wrapped them."""
     for key in NESTED:
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            return _innermost(found[key])
-    return found
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            return _innermost(loaded[key])
+    return loaded
 
 
 def _bare(name: str) -> str:
