@@ -21,7 +21,7 @@ B = TypeVar("B", bound=Block)
 
 
 class Branch(NamedTuple):
-    """A pure function: `function(*options, given, *operands)` gives a result and what goes with it.
+    """A pure function: `function(*options, constants, *operands)` to a result and auxiliary output.
 
     The options are static, hence hashable; the others are traced.
     """
@@ -31,45 +31,45 @@ class Branch(NamedTuple):
 
 
 def switch(
-    branches: Sequence[Branch], choice: jax.Array, given: Tree, *operands: Tree
+    branches: Sequence[Branch], choice: jax.Array, constants: Tree, *operands: Tree
 ) -> tuple[jax.Array, Tree]:
-    """`lax.switch` over the branches, whose gradient runs the drawn one again.
+    """`lax.switch` over the branches, whose gradient reruns the selected one.
 
     Differentiated by itself a switch keeps the residuals of all its branches, most of them zeros.
 
     Args:
       branches: all give the same shapes.
       choice: int32 scalar, which of them.
-      given: arrays that are not differentiated.
-      operands: arrays that the result is differentiated by; what goes with it is not.
+      constants: arrays that are not differentiated.
+      operands: arrays that the result is differentiated by; the auxiliary output is not.
     """
 
     @jax.custom_vjp
-    def run(choice: jax.Array, given: Tree, *operands: Tree) -> tuple[jax.Array, Tree]:
+    def run(choice: jax.Array, constants: Tree, *operands: Tree) -> tuple[jax.Array, Tree]:
         runs = [functools.partial(_run, branch) for branch in branches]
-        return lax.switch(choice, runs, given, *operands)
+        return lax.switch(choice, runs, constants, *operands)
 
-    def forward(choice: jax.Array, given: Tree, *operands: Tree) -> Any:
-        return run(choice, given, *operands), (choice, given, operands)
+    def forward(choice: jax.Array, constants: Tree, *operands: Tree) -> Any:
+        return run(choice, constants, *operands), (choice, constants, operands)
 
     def backward(residuals: Any, cotangents: tuple[jax.Array, Tree]) -> Any:
-        choice, given, operands = residuals
+        choice, constants, operands = residuals
         gradients = [functools.partial(_gradient, branch) for branch in branches]
-        return None, None, *lax.switch(choice, gradients, cotangents[0], given, *operands)
+        return None, None, *lax.switch(choice, gradients, cotangents[0], constants, *operands)
 
     run.defvjp(forward, backward)
-    return run(choice, given, *operands)
+    return run(choice, constants, *operands)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _run(branch: Branch, given: Tree, *operands: Tree) -> tuple[jax.Array, Tree]:
-    return branch.function(*branch.options, given, *operands)
+def _run(branch: Branch, constants: Tree, *operands: Tree) -> tuple[jax.Array, Tree]:
+    return branch.function(*branch.options, constants, *operands)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _gradient(branch: Branch, cotangent: jax.Array, given: Tree, *operands: Tree) -> Tree:
+def _gradient(branch: Branch, cotangent: jax.Array, constants: Tree, *operands: Tree) -> Tree:
     def result(*operands: Tree) -> jax.Array:
-        return branch.function(*branch.options, given, *operands)[0]
+        return branch.function(*branch.options, constants, *operands)[0]
 
     return jax.vjp(result, *operands)[1](cotangent)
 
@@ -77,7 +77,7 @@ def _gradient(branch: Branch, cotangent: jax.Array, given: Tree, *operands: Tree
 # -- blocks ----------------------------------------------------------------------------------------
 
 
-def drawn_block(
+def sampled_block(
     network: nn.Module,
     variant: Callable[[B], nn.Module],
     block: B,
@@ -87,13 +87,13 @@ def drawn_block(
     x: jax.Array,
     train: bool,
 ) -> jax.Array:
-    """The output of a block's drawn variant, by the variables of the network that calls this.
+    """The output of a block's sampled variant, by the variables of the network that calls this.
 
     Differentiated by parameters and `x`; running statistics count as constants.
 
     Args:
       network: has the elastic block's variables, and receives the statistics that change.
-      variant: makes the module of one of `block.variants`, which are what may be drawn.
+      variant: makes the module of one of `block.variants`, which `choice` selects from.
       block: the elastic block.
       choice: int32 scalar, which of them.
       active: boolean scalar, false to pass `x` on unchanged; None where it is always true.
@@ -122,11 +122,11 @@ def drawn_block(
 
 
 def _run_variant(
-    layer: Any, width: int, collect: tuple[str, ...], train: bool, given: tuple[Any, Tree],
+    layer: Any, width: int, collect: tuple[str, ...], train: bool, constants: tuple[Any, Tree],
     params: Tree, x: jax.Array,
 ) -> tuple[jax.Array, Tree]:  # fmt: skip
     """A variant's output, and what it changes of the collections, in the elastic block's shapes."""
-    kernel, stats = given
+    kernel, stats = constants
     x = x[..., : layer.block.in_width]
     variables = {"params": params, "batch_stats": stats}
     small = jax.tree.map(elastic.leading, _shapes(layer), variables)
@@ -144,9 +144,9 @@ def _shapes(layer: Any) -> Tree:
 
 
 def _skip(
-    collect: tuple[str, ...], given: tuple[Any, Tree], params: Tree, x: jax.Array
+    collect: tuple[str, ...], constants: tuple[Any, Tree], params: Tree, x: jax.Array
 ) -> tuple[jax.Array, Tree]:
-    return x, _unchanged(collect, given[1])
+    return x, _unchanged(collect, constants[1])
 
 
 def _unchanged(collect: tuple[str, ...], stats: Tree) -> Tree:
@@ -165,7 +165,7 @@ def _no_moments(stats: Tree) -> Tree:
 # -- kernels ---------------------------------------------------------------------------------------
 
 
-def drawn_depthwise(
+def sampled_depthwise(
     x: jax.Array,
     weight: jax.Array,
     matrices: dict[str, jax.Array],
@@ -173,7 +173,7 @@ def drawn_depthwise(
     kernel: jax.Array,
     stride: int,
 ) -> jax.Array:
-    """Depthwise convolution by the drawn filter, of its own size; shapes as in `elastic`."""
+    """Depthwise convolution by the sampled filter, at its own size; shapes as in `elastic`."""
     branches = [Branch(_filter_by, (kernels, size, stride)) for size in kernels]
     return switch(branches, kernel, (), x, weight, matrices)[0]
 

@@ -123,11 +123,11 @@ def describe(directory: Path, check: bool = True) -> Description:
     with _checkpointer() as checkpointer:
         items = ocp.args.Composite(description=ocp.args.JsonRestore())
         restore = functools.partial(checkpointer.restore, directory.absolute(), items)
-        found = readable(directory, restore, check)["description"]
+        stored = readable(directory, restore, check)["description"]
     with naming(directory):
-        if not isinstance(found, dict) or "space" not in found:
+        if not isinstance(stored, dict) or "space" not in stored:
             raise InputError("it holds no network: its description has no space")
-        written = build(_Written, found, strict=False)
+        written = build(_Written, stored, strict=False)
         space = space_from_dict(written.space)
         arch = None if written.arch is None else space.arch_from_dict(written.arch)
         return Description(space, arch, written.classes, written.normalization)
@@ -138,12 +138,12 @@ def _load_variables(directory: Path, net: Network, arch: Any) -> Tree:
     like = jax.eval_shape(net.init, jax.random.key(0), image, arch)
     items = ocp.args.Composite(variables=ocp.args.StandardRestore(abstract(like)))
     with _checkpointer() as checkpointer:
-        found = readable(directory, lambda: checkpointer.restore(directory.absolute(), items))
-    return found["variables"]
+        restored = readable(directory, lambda: checkpointer.restore(directory.absolute(), items))
+    return restored["variables"]
 
 
 def abstract(like: Tree) -> Tree:
-    """Shapes, dtypes and shardings to restore into; the first local device where none is given."""
+    """Shapes, dtypes and shardings to restore into; by default on the first local device."""
     here = SingleDeviceSharding(jax.local_devices()[0])
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(

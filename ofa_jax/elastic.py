@@ -109,7 +109,7 @@ def normalize(
     eps: float,
     mask: jax.Array | None,
 ) -> jax.Array:
-    """Batch norm with given `[channels]` statistics; channels outside `mask` come out as zero."""
+    """Batch norm with fixed `[channels]` statistics; channels outside `mask` come out as zero."""
     factor = scale * lax.rsqrt(variance + eps)
     offset = bias - mean * factor
     if mask is not None:

@@ -74,10 +74,10 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except (ValueError, RecursionError) as error:
-        told, name = str(error), str(path)
-        if name not in told:
-            told = f"{name}: {told}"
-        raise InputError(short(told, max(LINE, len(name) + LONGEST))) from error
+        message, name = str(error), str(path)
+        if name not in message:
+            message = f"{name}: {message}"
+        raise InputError(short(message, max(LINE, len(name) + LONGEST))) from error
 
 
 def read_json(path: Path) -> Any:
@@ -114,13 +114,13 @@ def read_object(path: Path, *keys: str) -> dict[str, Any]:
     Raises:
       ValueError: as `read_json`; something else than an object, or a key missing, by name.
     """
-    found = read_json(path)
-    if not isinstance(found, dict):
-        raise InputError(f"{path} holds {type(found).__name__}: expected an object")
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds {type(content).__name__}: expected an object")
     for key in keys:
-        if key not in found:
+        if key not in content:
             raise InputError(f"{path} has no {key!r}")
-    return found
+    return content
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

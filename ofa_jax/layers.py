@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ofa_jax import conv, elastic
-from ofa_jax.branches import drawn_depthwise
+from ofa_jax.branches import sampled_depthwise
 
 ACTIVATIONS = {"relu": jax.nn.relu, "relu6": jax.nn.relu6, "h_swish": jax.nn.hard_swish}
 
@@ -144,7 +144,7 @@ class DepthwiseBN(nn.Module):
         shape = (kernels[-1], kernels[-1], 1, x.shape[-1])
         weight, matrices = DepthwiseWeight(kernels, shape, name="conv")()
         if kernel is not None and len(kernels) > 1 and self.compute == "branches":
-            x = drawn_depthwise(x, weight, matrices, kernels, kernel, stride)
+            x = sampled_depthwise(x, weight, matrices, kernels, kernel, stride)
         else:
             if kernel is not None:
                 weight = elastic.elastic_kernel(weight, matrices, kernels, kernel)
@@ -217,7 +217,7 @@ class Dropout(nn.Module):
 class Classifier(nn.Module):
     """Dropout, then a linear layer: `[batch, features]` to float32 logits `[batch, classes]`.
 
-    Dropout acts in train mode, and only where a "dropout" key is given.
+    Dropout acts in train mode, and only with a "dropout" key.
     """
 
     classes: int

@@ -15,7 +15,7 @@ AXIS = "data"
 
 
 def data_mesh(count: int = 0, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh of `count` of the given devices, by default all there are, equally many a process.
+    """A mesh of `count` of these devices, by default all, equally many from each process.
 
     Raises:
       ValueError: more devices than there are, or a number that the processes cannot share.

@@ -98,7 +98,7 @@ def printable(path: str | os.PathLike[str]) -> str:
     text = os.fspath(path)
     with contextlib.suppress(UnicodeEncodeError):  # text that is no path of this locale
         text = os.fsencode(text).decode("utf-8", "backslashreplace")
-    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def read_name(path: str | os.PathLike[str]) -> str:

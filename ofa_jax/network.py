@@ -33,14 +33,14 @@ def is_supernet(net: Network) -> bool:
     return net.genes is None
 
 
-def best_compute(asked: str, platform: str) -> str:
-    """What `asked` is on a platform ("cpu", "tpu", "gpu"): "auto" takes what measured best there.
+def best_compute(requested: str, platform: str) -> str:
+    """What `requested` is on "cpu", "tpu" or "gpu": "auto" takes what measured best there.
 
     On CPU a random subnet takes half of the largest one's time as branches, and compiles three
     times as long. The TPU compiler needs many times as long for them and holds more memory.
     """
-    if asked != "auto":
-        return asked
+    if requested != "auto":
+        return requested
     return "branches" if platform == "cpu" else "masks"
 
 

@@ -215,7 +215,7 @@ class SearchSpace(abc.ABC):
     def dimensions(self) -> dict[str, Dimension]:
         """The elastic dimensions by their field in `Arch`, in its order.
 
-        A stage of fixed depth may be given any, as in the reference.
+        A stage of fixed depth takes any, as in the reference.
         """
         count = len(self.blocks)
         return {
@@ -284,14 +284,14 @@ class SearchSpace(abc.ABC):
         depths: Sequence[int] | None = None,
         widths: Sequence[float] | None = None,
     ) -> Choices:
-        """Open only the given values of each dimension; `None` opens all of them.
+        """Opens only these values of each dimension; `None` opens all of them.
 
         Raises:
           ValueError: a value that is not a choice of this space.
         """
-        given = {"kernels": kernels, "expands": expands, "depths": depths, "widths": widths}
+        requested = {"kernels": kernels, "expands": expands, "depths": depths, "widths": widths}
         opened: list[Any] = []
-        for field, values in given.items():
+        for field, values in requested.items():
             allowed = getattr(self, field)
             values = allowed if values is None else tuple(values)
             wrong = [v for v in values if v not in allowed]
@@ -363,7 +363,7 @@ class SearchSpace(abc.ABC):
             field: self._indices(d, values, active if field in ("kernel", "expand") else None)
             for field, d in self.dimensions.items()
         }
-        return Arch(**{field: jnp.asarray(found, jnp.int32) for field, found in indices.items()})
+        return Arch(**{field: jnp.asarray(index, jnp.int32) for field, index in indices.items()})
 
     @property
     def keys(self) -> str:
@@ -402,11 +402,13 @@ class SearchSpace(abc.ABC):
         written: dict[str, list[Any]] = {}
         active = self.active(np.asarray(indices["depth"]))
         for field, dimension in self.dimensions.items():
-            found: list[Any] = [v[i] for v, i in zip(dimension.values, indices[field], strict=True)]
+            chosen: list[Any] = [
+                v[i] for v, i in zip(dimension.values, indices[field], strict=True)
+            ]
             if field in ("kernel", "expand"):
-                found = [v if a else None for v, a in zip(found, active, strict=True)]
+                chosen = [v if a else None for v, a in zip(chosen, active, strict=True)]
             if dimension.key:
-                written[dimension.key] = found
+                written[dimension.key] = chosen
         return written
 
     def check_single(self, arch: Arch) -> None:

@@ -132,18 +132,20 @@ def read_supernet_card(directory: Path) -> SupernetCard:
         with naming(path):
             card: SupernetCard = build(SupernetCard, read_json(path))
             return card
-    found = checkpoint.describe(directory, check=False)
-    if found.arch is not None:
+    description = checkpoint.describe(directory, check=False)
+    if description.arch is not None:
         raise InputError(f"{directory} holds a subnet: expected a supernet")
     return SupernetCard(
-        space_to_dict(found.space), found.classes, build(Preprocessing, found.normalization)
+        space_to_dict(description.space),
+        description.classes,
+        build(Preprocessing, description.normalization),
     )
 
 
 def other_space(theirs: SearchSpace, ours: SearchSpace) -> str:
     """How a supernet's space differs from the one that a config names; "" where it does not.
 
-    Shapes alone do not tell: other activations, strides or choices may have the same.
+    Shapes alone do not show it: other activations, strides or choices may have the same.
     """
     if type(theirs) is not type(ours):
         return f"{theirs.name}, {ours.name} here"
@@ -160,5 +162,5 @@ def other_resolutions(theirs: tuple[int, ...], ours: tuple[int, ...]) -> str:
     outside = [size for size in ours if not low <= size <= high]
     if not outside:
         return ""
-    told = f"{low} px" if low == high else f"{low} to {high} px"
-    return f"data.resolutions={ours}, trained at {told}"
+    span = f"{low} px" if low == high else f"{low} to {high} px"
+    return f"data.resolutions={ours}, trained at {span}"

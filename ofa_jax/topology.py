@@ -183,7 +183,7 @@ class Builder:
         self, operation: Operation, *inputs: int, channels: Size | None = None, stride: int = 1,
         kept: Size | None = None, reference: str = "",
     ) -> int:  # fmt: skip
-        """A layer; `channels` are its input's where none are given, a `stride` of 0 pools all."""
+        """A layer; `channels` default to its input's, a `stride` of 0 pools all."""
         source = self.values[inputs[0]]
         output = Value(channels or source.channels, source.stride * stride)
         kept = self.kept if kept is None else kept

@@ -16,7 +16,7 @@ from ofa_jax.topology import Layers, of_arch
 class Network(nn.Module):
     """The network of a space: a supernet, called with an `Arch`, or the subnet of one, without.
 
-    `train` normalises by batch statistics; dropout acts only where a "dropout" key is given too, so
+    `train` normalises by batch statistics; dropout acts only with a "dropout" key, so
     a teacher in train mode has none. It computes in the images' own type, float32 or bfloat16.
 
     Attributes:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ofa_jax import elastic
-from ofa_jax.branches import drawn_block
+from ofa_jax.branches import sampled_block
 from ofa_jax.errors import InputError
 from ofa_jax.families.base import Network, register
 from ofa_jax.layers import (
@@ -176,8 +176,8 @@ class MobileNetSpace(SearchSpace):
     def active_blocks(self, arch: Arch) -> tuple[InvertedResidual, ...]:
         """The blocks of one concrete `arch`, each narrowed to its choice; skipped ones left out."""
         indices = self.indices(arch)
-        drawn = zip(self.blocks, indices["kernel"], indices["expand"], strict=True)
-        kept = zip(drawn, self.active(arch.depth), strict=True)
+        chosen = zip(self.blocks, indices["kernel"], indices["expand"], strict=True)
+        kept = zip(chosen, self.active(arch.depth), strict=True)
         return tuple(block.narrow(kernel, expand) for (block, kernel, expand), keep in kept if keep)
 
 
@@ -291,7 +291,7 @@ class MobileNetV3(Network):
             else:
                 variant = functools.partial(MBConv, norm=norm, compute=self.compute, parent=None)
                 keep = None if space.always(block) else active[i]
-                x = drawn_block(self, variant, block, expand, keep, kernel, x, train)
+                x = sampled_block(self, variant, block, expand, keep, kernel, x, train)
         x = ConvBN(space.head, act=space.outer_act, norm=norm, name="final_expand_layer")(
             x, train=train
         )

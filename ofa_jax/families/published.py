@@ -121,14 +121,14 @@ def get_space(name: str, **overrides: Any) -> SearchSpace:
     if not isinstance(name, str) or name not in _SPACES:
         raise InputError(f"space {shown(name)} is unknown: expected one of {', '.join(_SPACES)}")
     space = _SPACES[name](name)
-    given = {f.name: getattr(space, f.name) for f in dataclasses.fields(space)}
-    unknown = [k for k in overrides if k not in given or k == "name"]
+    defaults = {f.name: getattr(space, f.name) for f in dataclasses.fields(space)}
+    unknown = [k for k in overrides if k not in defaults or k == "name"]
     if unknown:
         raise InputError(
             f"space field {shown(unknown[0])} is unknown to {name}: expected one of"
-            f" {', '.join(given)}"
+            f" {', '.join(defaults)}"
         )
-    return build(type(space), {**given, **overrides}) if overrides else space
+    return build(type(space), {**defaults, **overrides}) if overrides else space
 
 
 def space_to_dict(space: SearchSpace) -> dict[str, Any]:

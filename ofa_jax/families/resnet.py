@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ofa_jax import conv, elastic
-from ofa_jax.branches import drawn_block
+from ofa_jax.branches import sampled_block
 from ofa_jax.errors import InputError
 from ofa_jax.families.base import Network, register
 from ofa_jax.layers import ACTIVATIONS, Classifier, ConvBN, Norm, halve
@@ -220,10 +220,10 @@ class ResNetSpace(SearchSpace):
         """The blocks of one concrete `arch`, each narrowed to its choice; skipped ones left out."""
         indices = self.indices(arch)
         width = indices["width"]
-        drawn = zip(self.blocks, indices["expand"], self.active(arch.depth), strict=True)
+        chosen = zip(self.blocks, indices["expand"], self.active(arch.depth), strict=True)
         return tuple(
             block.narrow(width[self.in_gene(block)], width[block.stage + 2], expand)
-            for block, expand, keep in drawn
+            for block, expand, keep in chosen
             if keep
         )
 
@@ -367,7 +367,7 @@ class ResNet(Network):
                 variant = functools.partial(BottleneckBlock, norm=norm, parent=None)
                 choice = width * len(block.mids[0]) + expand
                 keep = None if space.always(block) else active[i]
-                x = drawn_block(self, variant, block, choice, keep, None, x, train)
+                x = sampled_block(self, variant, block, choice, keep, None, x, train)
         return Classifier(space.num_classes, space.dropout, name="classifier")(
             x.mean((1, 2)), train
         )

@@ -1,7 +1,7 @@
 """Batch-norm calibration: a subnet's own statistics, without which its accuracy is near zero.
 
 The supernet's running statistics belong to no subnet in particular (they follow whichever was
-drawn last), so every subnet is calibrated before it is judged or deployed.
+sampled last), so every subnet is calibrated before it is judged or deployed.
 """
 
 import functools
@@ -72,9 +72,9 @@ def group(archs: Sequence[Arch]) -> Group:
 def of_each(function: Callable[..., Tree], archs: Group, empty: Tree, *rows: Tree) -> Tree:
     """`function(arch, *rows)` of each arch of a group, in the rows of `empty`; inside `jit`."""
 
-    def add(row: jax.Array, found: Tree) -> Tree:
+    def add(row: jax.Array, results: Tree) -> Tree:
         own = jax.tree.map(lambda leaf: leaf[row], (archs.stacked, *rows))
-        return jax.tree.map(lambda all_, one: all_.at[row].set(one), found, function(*own))
+        return jax.tree.map(lambda all_, one: all_.at[row].set(one), results, function(*own))
 
     return jax.lax.fori_loop(0, archs.number, add, empty)
 

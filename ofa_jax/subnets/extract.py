@@ -56,7 +56,7 @@ _IMAGE = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")
 def _with_kernel(params: Tree, path: Sequence[str], kernels: tuple[int, ...], size: int) -> Tree:
     """The parameters with the depthwise filter at `path` transformed to kernel `size`."""
     if path and path[0] not in params:
-        return params  # `_prefix` tells
+        return params  # `_prefix` says
     if path:
         inner = _with_kernel(params[path[0]], path[1:], kernels, size)
         return {**params, path[0]: inner}

@@ -32,7 +32,7 @@ Call = Callable[[], jax.Array]
 Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
-def untold(items: Iterable[Any], total: int, name: str) -> Iterable[Any]:
+def without_progress(items: Iterable[Any], total: int, name: str) -> Iterable[Any]:
     """The items, without progress."""
     return items
 
@@ -47,7 +47,7 @@ def build_latency_table(
     repeats: int = 50,
     validate: int = 30,
     seed: int = 0,
-    track: Track = untold,
+    track: Track = without_progress,
 ) -> LatencyTable:
     """Measures a table on this process's first device and writes it; `load_latency_table` reads it.
 
@@ -81,8 +81,8 @@ def build_latency_table(
     tables = {}
     for resolution in resolutions:
         pieces = {p.key: p for part in parts(space, resolution) for p in part.pieces.flat}
-        told = track(pieces.values(), len(pieces), f"compiling blocks at {resolution} px")
-        calls = {piece.key: _alone(space, piece, image) for piece in told}
+        tracked = track(pieces.values(), len(pieces), f"compiling blocks at {resolution} px")
+        calls = {piece.key: _alone(space, piece, image) for piece in tracked}
         turns = track(range(repeats), repeats, f"timing at {resolution} px")
         tables[resolution] = _milliseconds(calls, turns)
     about = {

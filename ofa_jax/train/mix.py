@@ -12,14 +12,14 @@ def mix(
 ) -> tuple[jax.Array, jax.Array]:
     """A batch mixed with itself, its order reversed; one rule and one share for all of its images.
 
-    Where both are asked for, each has half of the batches. Sources: Zhang et al. 2018, arXiv
+    Where both are on, each has half of the batches. Sources: Zhang et al. 2018, arXiv
     1710.09412; Yun et al. 2019, arXiv 1905.04899.
 
     Args:
       key: a random key.
       images: `[batch, height, width, channels]`.
       labels: probabilities `[batch, classes]`.
-      mixup: alpha of the Beta distribution that Mixup's share is drawn from; 0 is without Mixup.
+      mixup: alpha of the Beta distribution that Mixup's share is sampled from; 0 is without Mixup.
       cutmix: the same of CutMix, whose share is of the image's area.
 
     Returns:

@@ -244,7 +244,7 @@ def draw_parts(
 
 def _device_gradient(
     net: Network, settings: Settings, variables: Tree, teacher: Tree, phase: PhaseData,
-    others: jax.Array, drawn: tuple[Arch, jax.Array], batch: dict[str, jax.Array],
+    others: jax.Array, samples: tuple[Arch, jax.Array], batch: dict[str, jax.Array],
 ) -> tuple[Tree, Tree, jax.Array, jax.Array]:  # fmt: skip
     """One device's share of a step, then the mean over all of them.
 
@@ -267,14 +267,14 @@ def _device_gradient(
         return jax.tree.map(jnp.add, total, (gradient, batch_stats)), (loss, accuracy)
 
     zero = jax.tree.map(jnp.zeros_like, (variables["params"], variables["batch_stats"]))
-    total, figures = jax.lax.scan(add_part, zero, (drawn, micro_batches))
+    total, figures = jax.lax.scan(add_part, zero, (samples, micro_batches))
     means = (*jax.tree.map(lambda a: a / micro_steps, total), *(f.mean() for f in figures))
     return jax.lax.pmean(means, AXIS)
 
 
 def _part_gradient(
     net: Network, settings: Settings, variables: Tree, teacher: Tree, phase: PhaseData,
-    others: jax.Array, drawn: tuple[Arch, jax.Array], batch: dict[str, jax.Array],
+    others: jax.Array, samples: tuple[Arch, jax.Array], batch: dict[str, jax.Array],
 ) -> tuple[Tree, Tree, jax.Array, jax.Array]:  # fmt: skip
     """A part's gradient, summed over its subnets, its running statistics, loss and accuracy.
 
@@ -282,7 +282,7 @@ def _part_gradient(
     """
     images = normalize_images(batch["image"], *settings.normalization)
     labels = jax.nn.one_hot(batch["label"], net.space.num_classes, dtype=jnp.float32)
-    mix_key = jax.random.fold_in(drawn[1][0], 0)
+    mix_key = jax.random.fold_in(samples[1][0], 0)
     images, labels = mix(mix_key, images, labels, settings.mixup, settings.cutmix)
     images = images.astype(settings.dtype)
     # The largest net of a sandwich comes first, and its own pass is what the others learn from.
@@ -309,7 +309,7 @@ def _part_gradient(
 
     def add_subnet(row: jax.Array, carry: Any) -> Any:
         total, batch_stats, targets, figures = carry
-        teaches, own = first_teaches & (row == 0), jax.tree.map(lambda rows: rows[row], drawn)
+        teaches, own = first_teaches & (row == 0), jax.tree.map(lambda rows: rows[row], samples)
         (loss, (batch_stats, accuracy, logits)), gradient = jax.value_and_grad(
             subnet_loss, has_aux=True
         )(variables["params"], batch_stats, targets, teaches, *own)
