@@ -7,6 +7,7 @@ field; `from_dict` turns it into a `Config`, and nothing deeper ever reads a dic
 import dataclasses
 import difflib
 import math
+import typing
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ from ofa_jax.errors import InputError
 from ofa_jax.families import get_space
 from ofa_jax.files import shown
 from ofa_jax.normalization import MEAN, STD, Normalization, check_normalization
-from ofa_jax.plain import build
+from ofa_jax.plain import build, hints
 from ofa_jax.space import PIXELS, Number, SearchSpace, Stage
 from ofa_jax.train.losses import DISTILLATIONS
 from ofa_jax.train.phases import HIGHEST, LONGEST, SOURCES, Phase, check_curriculum
@@ -55,14 +56,13 @@ def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
 class SpaceConfig:
     """Which search space, and what to replace in it.
 
-    0 or () keeps what the named space has, but for `dropout`. Four of the spaces are the
-    reference's.
+    None or () keeps what the named space has. Four of the spaces are the reference's.
 
     Attributes:
       name: the space's id, one of `ofa_jax.list_spaces()`.
       num_classes: classes; 0 takes the dataset's.
-      dropout: share of the classifier's inputs that training drops. Source: the reference's
-        inverted residuals; its ResNet has 0.
+      dropout: share of the classifier's inputs that training drops; 0.1 in the spaces of inverted
+        residuals, 0 in the ResNet. Source: the reference.
       stem: output channels of the stem; of a ResNet, at width multiplier 1.
       stem_stride: stride of the stem's convolution; not of a ResNet.
       first: output channels of the one fixed block after the stem; not of a ResNet.
@@ -80,13 +80,13 @@ class SpaceConfig:
 
     name: str = "ofa_tiny_d123_e346_k357"
     num_classes: int = 0
-    dropout: float = 0.1
-    stem: int = 0
-    stem_stride: int = 0
-    first: int = 0
+    dropout: float | None = None
+    stem: int | None = None
+    stem_stride: int | None = None
+    first: int | None = None
     stages: tuple[Stage, ...] = ()
-    head: int = 0
-    features: int = 0
+    head: int | None = None
+    features: int | None = None
     kernels: tuple[int, ...] = ()
     expands: tuple[Number, ...] = ()
     depths: tuple[int, ...] = ()
@@ -543,7 +543,7 @@ class Config:
                 f"space.num_classes={configured}: {self.data.name} has {num_classes} classes"
                 " (0 takes the dataset's)"
             )
-        replaced = {name: value for name, value in fields.items() if value or name == "dropout"}
+        replaced = {name: value for name, value in fields.items() if value not in (None, ())}
         return get_space(**replaced, num_classes=num_classes)
 
     def ordered_phases(self) -> list[tuple[str, Phase]]:
@@ -565,7 +565,11 @@ def defaults(**sections: Any) -> ml_collections.ConfigDict:
     Raises:
       ValueError: an unknown field or a wrong type, by its full name.
     """
-    return ml_collections.ConfigDict(to_dict(from_dict(sections)))
+    config = ml_collections.ConfigDict(to_dict(from_dict(sections)))
+    for field, kind in hints(SpaceConfig).items():
+        if config.space[field] is None:  # of a type, so that a flag can replace it
+            config.space[field] = ml_collections.config_dict.placeholder(typing.get_args(kind)[0])
+    return config
 
 
 def to_dict(config: Config) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def space_fields(space: SearchSpace) -> Fields:
     fields = {field.name for field in dataclasses.fields(SpaceConfig)} - {"name", "num_classes"}
     own = {f: getattr(space, f) for f in fields if hasattr(space, f)}
     changed = {f: value for f, value in own.items() if value != getattr(named, f)}
-    return {"name": space.name, "dropout": space.dropout, **changed}
+    return {"name": space.name, **changed}
 
 
 def searched_space(fields: Fields) -> SearchSpace:
@@ -57,4 +57,6 @@ def searched_space(fields: Fields) -> SearchSpace:
     kinds = {field.name for field in dataclasses.fields(SpaceConfig)} - {"num_classes"}
     values = {key: value for key, value in fields["space"].items() if key in kinds}
     name = values.pop("name")
-    return get_space(name, **{key: value for key, value in values.items() if value})
+    return get_space(
+        name, **{k: value for k, value in values.items() if value not in (None, (), [])}
+    )

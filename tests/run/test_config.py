@@ -264,3 +264,24 @@ def test_the_cost_of_a_curriculum_is_counted_in_subnet_passes():
     assert cost[digits] == 304 * 3
     # 323 + 190 * 4/3 + (57 + 152) * 7/3 + (38 + 266) * 13/3
     assert cost[digits_ps] == pytest.approx(323 + 253.33 + 487.67 + 1317.33, abs=0.1)
+
+
+SMALL = {"curriculum": ("only",), "phases": {"only": {"distill": 0.0}}}
+
+
+def test_what_a_space_has_is_kept_unless_it_is_replaced():
+    assert from_dict({**SMALL, "space": {"name": "ofa_resnet50"}}).search_space(10).dropout == 0.0
+    mbv3 = {"name": "ofa_mbv3_d234_e346_k357_w1.0"}
+    assert from_dict({**SMALL, "space": mbv3}).search_space(10).dropout == 0.1
+    replaced = from_dict({**SMALL, "space": {**mbv3, "dropout": 0, "features": 0}})
+    space = replaced.search_space(10)
+    assert (space.dropout, space.features, space.stem) == (0.0, 0, 16)
+
+
+def test_a_flag_replaces_a_field_that_has_no_value():
+    config = defaults(space={"name": "ofa_resnet50"}, **SMALL)
+    config.space.update(dropout=0, stem=32)
+    assert config.space.dropout == 0.0
+    with pytest.raises(TypeError):
+        config.space.stem = "wide"
+    assert config.to_dict()["space"]["features"] is None
