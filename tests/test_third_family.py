@@ -92,8 +92,9 @@ def test_everything_works_with_it(tmp_path, monkeypatch):
     arch = SPACE.arch_from_dict({"ks": [5, 3, 3, 5], "e": [2, 3, 3, 2], "d": [2, 1]})
     phase = ofa_jax.phase_data(ofa_jax.Phase(distill=0.0), SPACE, 0, images=10, batch_size=4)
     batch = {"image": np.zeros((4, 32, 32, 3), np.uint8), "label": np.arange(4)}
-    state = ofa_jax.init_state(jax.tree.map(jnp.copy, variables), tx)
-    step = ofa_jax.make_train_step(net, optimizer=tx, mesh=mesh.data_mesh(1))
+    one = mesh.data_mesh(1)
+    state = ofa_jax.init_state(variables, tx, mesh=one)
+    step = ofa_jax.make_train_step(net, optimizer=tx, mesh=one)
     state, metrics = step(state, variables, phase, batch)
     assert metrics["loss"] > 0 and not identical(state.params, variables["params"])
     variables["batch_stats"] = ofa_jax.calibrate(net, variables, arch, [IMAGES])

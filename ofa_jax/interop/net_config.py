@@ -90,7 +90,7 @@ def arch_from_net_config(config: Mapping[str, Any], space: SearchSpace) -> Arch:
     if not isinstance(config, Mapping) or "name" not in config:
         raise InputError("net.config: expected an object with 'name', 'blocks', ...")
     family = config["name"]
-    if family not in FAMILIES:
+    if not isinstance(family, str) or family not in FAMILIES:
         raise InputError(
             f"net.config name={shown(family)} is an unknown family: expected {', '.join(FAMILIES)}"
         )

@@ -38,7 +38,7 @@ class MetricsLog:
         if workdir is None:
             return
         self._path = workdir / "metrics.jsonl"
-        lines = read_text(self._path).splitlines(True) if self._path.exists() else []
+        lines = read_text(self._path).splitlines(True) if os.path.lexists(self._path) else []
         kept = [line for line in lines if _logged_by(line, step)]
         self._last = json.loads(kept[-1]) if kept else {}
         if kept != lines[: len(kept)]:  # a damaged line between whole ones
