@@ -28,9 +28,11 @@ LARGEST = {"kernels": 99, "expands": 20, "depths": BLOCKS, "widths": 10, "resolu
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Arch:
     """One subnet: indices into the space's ascending choices (or, stacked, a batch of them).
+
+    Archs of the same choices are equal and can be keys of a dict; traced ones cannot be compared.
 
     Attributes:
       kernel: `[blocks]` int32, index of each elastic block's kernel size.
@@ -43,6 +45,16 @@ class Arch:
     expand: jax.Array
     depth: jax.Array
     width: jax.Array | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Arch) and self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def _values(self) -> tuple[tuple[tuple[int, ...], bytes], ...]:
+        genes = (np.asarray(leaf, np.int32) for leaf in jax.tree.leaves(self))
+        return tuple((leaf.shape, leaf.tobytes()) for leaf in genes)
 
 
 class Choices(NamedTuple):

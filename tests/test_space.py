@@ -224,3 +224,15 @@ def test_spaces_are_hashable_and_survive_json(space):
     assert hash(again) == hash(space)
     with pytest.raises(ValueError, match=r"space\.stages is missing"):
         space_from_dict({"family": "mobilenet", "name": "x"})
+
+
+def test_archs_of_the_same_choices_are_equal():
+    space = ofa_jax.get_space("ofa_tiny_d123_e346_k357")
+    arch, other = space.sample(jax.random.key(0)), space.sample(jax.random.key(1))
+    again = space.arch_from_dict(space.arch_to_dict(space.largest()))
+    assert again == space.largest() and hash(again) == hash(space.largest())
+    assert arch != other and arch != "smallest"
+    assert {arch: 1, other: 2, space.sample(jax.random.key(0)): 3} == {arch: 3, other: 2}
+    stacked = jax.tree.map(lambda leaf: leaf[None], arch)
+    assert stacked != arch
+    assert jax.tree.map(np.asarray, arch) == arch
