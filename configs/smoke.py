@@ -23,7 +23,8 @@ def get_config() -> ConfigDict:
             "stem": 8, "first": 8, "depths": (1, 2), "stages": STAGES, "head": 48, "features": 64,
         },
         data={"name": "digits", "batch_size": 64, "resolutions": (16,), "held_out": 180},
-        train={"checkpoint_steps": 10, "log_every": 1, "compute": "masks"},  # to compile faster
+        # Masks compile faster than branches.
+        train={"checkpoint_steps": 10, "log_every": 1, "compute": "masks"},
         curriculum=("full", "kernel", "depth", "expand1", "expand2"),
         phases={
             "full": {
