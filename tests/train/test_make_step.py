@@ -11,6 +11,7 @@ import ofa_jax
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 
 
+@pytest.mark.slow
 def test_the_example_trains_and_extracts_without_a_config():
     (example,) = (
         text
