@@ -19,6 +19,8 @@ from ofa_jax.run.data.sources import Dataset
 
 Batch = dict[str, np.ndarray]
 
+GRACE = 60.0  # seconds that a worker has left after SIGTERM, for the steps until its run stops
+
 
 def train_batches(
     dataset: Dataset,
@@ -161,12 +163,22 @@ def _in_workers(dataset: grain.IterDataset, config: DataConfig) -> grain.IterDat
 
 
 def begin_worker(_: int, __: int) -> None:
-    """Has a worker process leave Ctrl-C to its run, and end when that does, however it ends.
+    """Has a worker process leave signals to its run, and end when that does, however it ends.
 
-    Grain's own would print a traceback each, and wait for ever where the run was killed.
+    Grain's own would print a traceback each, and wait for ever where the run was killed. SIGTERM
+    and SIGHUP reach workers where a whole job gets them, as from SLURM: a run of several processes
+    takes a few steps more until all of them save together, for which it needs batches.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end_later)
     threading.Thread(target=_follow, daemon=True).start()
+
+
+def _end_later(_: int, __: object) -> None:
+    last = threading.Timer(GRACE, os._exit, (1,))
+    last.daemon = True
+    last.start()
 
 
 def _follow() -> None:

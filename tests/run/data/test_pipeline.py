@@ -3,6 +3,9 @@
 import contextlib
 import functools
 import itertools
+import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 
@@ -82,6 +85,19 @@ def test_the_same_with_two_workers(digits, first, stopped, processes):
         found = take(digits, config, 20, start=stopped, shard=(index, processes))
         rows = slice(index * 32 // processes, (index + 1) * 32 // processes)
         assert same(found, [{k: v[rows] for k, v in b.items()} for b in expected])
+
+
+def test_workers_go_on_after_sigterm(digits, first):
+    config = with_fields(workers=2, prefetch=1)
+    with contextlib.closing(pipeline.train_batches(digits, config, 3)) as batches:
+        found = [next(batches), next(batches)]
+        workers = multiprocessing.active_children()
+        assert len(workers) == 2
+        for worker in workers:
+            os.kill(worker.pid, signal.SIGTERM)
+        found += itertools.islice(batches, 18)
+        assert same(first[:20], found)
+    assert not any(worker.is_alive() for worker in workers)
 
 
 def test_an_epoch_sees_every_image_once_in_a_new_order():
@@ -212,7 +228,8 @@ from ofa_jax.run.data.pipeline import begin_worker
 
 def work():
     begin_worker(0, 1)
-    os.kill(os.getpid(), signal.SIGINT)  # as a terminal sends it to all
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(os.getpid(), number)  # as a terminal, or SLURM, sends it to all
     print("works", flush=True)
     threading.Event().wait()
 
@@ -221,7 +238,7 @@ threading.Event().wait()
 """
 
 
-def test_a_worker_ends_with_its_run_and_not_by_ctrl_c():
+def test_a_worker_ends_with_its_run_and_not_by_a_signal_to_all():
     command = [sys.executable, "-W", "ignore", "-c", RUN]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
     assert run.stdout.readline() == "works\n"
