@@ -210,7 +210,7 @@ GCLOUD = """
 case "$*" in
     *" describe "*) cat state ;;
     *" delete "*) true > state ;;
-    *" create "*) echo ACTIVE > state ;;
+    *" create "*) cp created state ;;
     *"main.py"*)
         code=$(head -n 1 codes); sed -i 1d codes
         [ "$code" = 255 ] && echo SUSPENDED > state
@@ -219,12 +219,14 @@ esac
 """
 
 
-def queued(directory, codes):
+def queued(directory, codes, created="ACTIVE"):
     """Runs the loop on queued resources, the command ending with these codes: calls, exit code."""
     (directory / "state").touch()
+    (directory / "created").write_text(created)
     (directory / "codes").write_text("".join(f"{code}\n" for code in codes))
     done = subprocess.run(
-        ["bash", QUEUED], env=stand_ins(directory, gcloud=GCLOUD, sleep=""), cwd=directory,
+        ["bash", "-c", QUEUED.read_text().replace("restarts=100", "restarts=5")],
+        env=stand_ins(directory, gcloud=GCLOUD, sleep=""), cwd=directory,
         capture_output=True, text=True, timeout=WAIT,
     )  # fmt: skip
     text = (directory / "calls.txt").read_text()
@@ -241,3 +243,7 @@ def test_a_preempted_slice_is_created_again(tmp_path):
 def test_what_the_user_must_fix_is_not_tried_for_ever(tmp_path):
     calls, code = queued(tmp_path, [2, 75, 2, 2, 2])
     assert (calls, code) == (["create", *["main.py"] * 5], 2)
+
+
+def test_a_request_that_fails_is_not_made_for_ever(tmp_path):
+    assert queued(tmp_path, [], created="FAILED") == (["create", "delete"] * 6, 1)

@@ -28,7 +28,8 @@ state() {
 obtain() {
     until [ "$(state)" = ACTIVE ]; do
         case $(state) in
-            FAILED | SUSPENDED) tpus queued-resources delete "$name" --force || return ;;
+            SUSPENDED) tpus queued-resources delete "$name" --force || return ;;
+            FAILED) tpus queued-resources delete "$name" --force; return 1 ;;
             "") tpus queued-resources create "$name" --node-id="$name" --spot --async \
                 --accelerator-type="$accelerator" --runtime-version="$runtime" || return ;;
         esac

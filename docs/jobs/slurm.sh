@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Two nodes of eight GPUs with SLURM. In the repository's directory, on the shared file system:
 #     sbatch docs/jobs/slurm.sh
-# JAX takes one task for each GPU. The run's own processes share a node's CPU cores.
+# JAX expects one task for each GPU.
 #SBATCH --job-name=mbv3
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=8
