@@ -621,4 +621,4 @@ def test_a_resnet_through_its_width_phases(tmp_path):
     assert accuracy["d1-e0.5-w0.5"] > 0.8
     subnet, variables = ofa_jax.load_subnet(tmp_path / "run/subnets/smallest")
     assert variables["params"]["classifier"]["kernel"].shape == (64, 10)  # half of 128
-    assert not subnet.stem.residual
+    assert not subnet.space.active_stem(subnet.arch).residual
