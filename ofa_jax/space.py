@@ -52,9 +52,9 @@ class Arch:
     def __hash__(self) -> int:
         return hash(self._values())
 
-    def _values(self) -> tuple[tuple[tuple[int, ...], bytes], ...]:
-        genes = (np.asarray(leaf, np.int32) for leaf in jax.tree.leaves(self))
-        return tuple((leaf.shape, leaf.tobytes()) for leaf in genes)
+    def _values(self) -> tuple[Any, ...]:
+        genes = (np.asarray(leaf) for leaf in jax.tree.leaves(self))
+        return tuple((leaf.shape, *leaf.ravel().tolist()) for leaf in genes)
 
 
 class Choices(NamedTuple):
