@@ -151,3 +151,15 @@ def test_a_family_is_known_to_its_own_file_alone():
                 called = node.func.id if isinstance(node.func, ast.Name) else ""
                 names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
                 assert called not in ("isinstance", "issubclass") or not names & own, path.name
+
+
+def test_what_no_test_imports_imports_what_there_is():
+    """Programs beside the tests, benchmarks and configs: a module that moved is found here."""
+    for path in (
+        *ROOT.glob("tests/**/*.py"),
+        *ROOT.glob("benchmarks/*.py"),
+        *ROOT.glob("configs/*.py"),
+    ):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and top(node.module or "") == "ofa_jax":
+                assert node.module.partition(".")[2] in MODULES, f"{path.name}: {node.module}"
