@@ -1,4 +1,4 @@
-"""Progressive shrinking on a net of four blocks, in two to three minutes: to try, and for tests.
+"""Progressive shrinking on a net of four blocks, in one to three minutes: to try, and for tests.
 
     python main.py --config=configs/smoke.py --workdir=/tmp/smoke
 
