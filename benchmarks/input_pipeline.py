@@ -28,10 +28,10 @@ from PIL import Image, ImageEnhance
 from sklearn.datasets import load_sample_images
 
 from benchmarks import harness
-from ofa_jax.run.config import AugmentConfig, DataConfig
 from ofa_jax.run.data.datasets import load_dataset
 from ofa_jax.run.data.pipeline import train_batches
 from ofa_jax.run.data.sources import ArraySource, Dataset, Source
+from ofa_jax.run.groups.data import AugmentConfig, DataConfig
 
 harness.needs("psutil", "torch")
 import psutil

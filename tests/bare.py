@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from ofa_jax.run.config import FORMATS
+from ofa_jax.run.groups.subnets import FORMATS
 
 REPOSITORY = Path(__file__).parents[1]
 RUN = Path(sys.argv[1])

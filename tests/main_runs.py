@@ -12,8 +12,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from ofa_jax.run.config import DataConfig
 from ofa_jax.run.data.datasets import load_dataset
+from ofa_jax.run.groups.data import DataConfig
 
 REPOSITORY = Path(__file__).parents[1]
 # Seconds until a process counts as hung, on any machine: no verdict waits for less.

@@ -21,9 +21,10 @@ from random_nets import identical
 
 import ofa_jax
 from ofa_jax.normalization import normalize_images
-from ofa_jax.run.config import FORMATS, DataConfig
 from ofa_jax.run.data.datasets import load_dataset
 from ofa_jax.run.data.pipeline import evaluation_batches
+from ofa_jax.run.groups.data import DataConfig
+from ofa_jax.run.groups.subnets import FORMATS
 
 PHASES = ["full", "kernel", "depth", "expand1", "expand2"]
 

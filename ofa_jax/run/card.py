@@ -15,7 +15,8 @@ from ofa_jax.files import TEMPORARY, naming, read_json, shown
 from ofa_jax.names import check_inside, check_name, local_path
 from ofa_jax.normalization import check_normalization
 from ofa_jax.plain import build
-from ofa_jax.run.config import FORMATS, DataConfig
+from ofa_jax.run.groups.data import DataConfig
+from ofa_jax.run.groups.subnets import FORMATS
 from ofa_jax.space import PIXELS
 
 CARD, README = "card.json", "README.md"

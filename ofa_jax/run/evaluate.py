@@ -16,11 +16,12 @@ from ofa_jax.network import Network, best_compute
 from ofa_jax.normalization import normalize_images
 from ofa_jax.plain import build
 from ofa_jax.run import processes
-from ofa_jax.run.config import Config, DataConfig
+from ofa_jax.run.config import Config
 from ofa_jax.run.data import pipeline
 from ofa_jax.run.data.datasets import load_dataset
 from ofa_jax.run.data.sources import Dataset
 from ofa_jax.run.data.transforms import other_normalization
+from ofa_jax.run.groups.data import DataConfig
 from ofa_jax.run.metrics import track
 from ofa_jax.search.cost import macs, params
 from ofa_jax.space import Choices, SearchSpace

@@ -25,10 +25,11 @@ from ofa_jax.normalization import normalize_images
 from ofa_jax.run import processes
 from ofa_jax.run.card import Card, Export, check_images, find_subnet, read_card
 from ofa_jax.run.card_writer import write_card
-from ofa_jax.run.config import FORMATS, Config
+from ofa_jax.run.config import Config
 from ofa_jax.run.data import pipeline
 from ofa_jax.run.data.datasets import load_dataset
 from ofa_jax.run.data.sources import Dataset
+from ofa_jax.run.groups.subnets import FORMATS
 from ofa_jax.run.metrics import track
 
 

@@ -39,13 +39,14 @@ from ofa_jax.plain import build
 from ofa_jax.run import processes
 from ofa_jax.run.card import LABELS, Card, Preprocessing, foreign_file
 from ofa_jax.run.card_writer import write_card
-from ofa_jax.run.config import Config, DataConfig
+from ofa_jax.run.config import Config
 from ofa_jax.run.evaluate import (
     calibration_images,
     evaluation_batches,
     load_trained,
     normalized,
 )
+from ofa_jax.run.groups.data import DataConfig
 from ofa_jax.search.cost import macs, params
 from ofa_jax.space import PIXELS, Arch, SearchSpace
 from ofa_jax.subnets.calibrate import calibrate

@@ -7,7 +7,7 @@ from ofa_jax.families import get_space, space_from_dict
 from ofa_jax.files import read_object
 from ofa_jax.interop.torch_file import is_torch_file, space_of_file
 from ofa_jax.names import local_path
-from ofa_jax.run.config import SpaceConfig
+from ofa_jax.run.groups.space import SpaceConfig
 from ofa_jax.run.initial import card_at
 from ofa_jax.space import SearchSpace
 

@@ -9,8 +9,9 @@ from ml_collections import config_flags
 from ofa_jax.errors import InputError
 from ofa_jax.files import shown
 from ofa_jax.run import workdir as workdir_lib
-from ofa_jax.run.config import FORMATS, Config, check_field, from_dict
+from ofa_jax.run.config import Config, check_field, from_dict
 from ofa_jax.run.fail import fail
+from ofa_jax.run.groups.subnets import FORMATS
 
 MODES = ("all", "profile", "train", "evaluate", "search", "extract", "finetune", "export",
          "benchmark", "predict")  # fmt: skip

@@ -14,10 +14,11 @@ from ofa_jax.interop.once_for_all import CENTER_CROP, NORMALIZATION
 from ofa_jax.names import check_name
 from ofa_jax.network import build_subnet
 from ofa_jax.run.card import Card
-from ofa_jax.run.config import Config, DataConfig
+from ofa_jax.run.config import Config
 from ofa_jax.run.data.datasets import load_dataset
 from ofa_jax.run.evaluate import calibration_images, evaluation_batches, normalized
 from ofa_jax.run.extract import now, preprocessing, write_subnet
+from ofa_jax.run.groups.data import DataConfig
 from ofa_jax.search.cost import macs, params
 from ofa_jax.space import Arch, SearchSpace
 from ofa_jax.subnets.calibrate import calibrate

@@ -20,8 +20,9 @@ from ofa_jax.interop.once_for_all import CENTER_CROP, NORMALIZATION
 from ofa_jax.interop.torch_file import is_torch_file, load_torch_supernet
 from ofa_jax.names import local_path
 from ofa_jax.network import Network
-from ofa_jax.run.config import Config, DataConfig
+from ofa_jax.run.config import Config
 from ofa_jax.run.data.transforms import other_normalization
+from ofa_jax.run.groups.data import DataConfig
 from ofa_jax.space import SearchSpace
 from ofa_jax.supernet import Preprocessing, SupernetCard, other_resolutions, read_supernet_card
 from ofa_jax.train.phases import check_curriculum

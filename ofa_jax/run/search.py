@@ -24,11 +24,12 @@ from ofa_jax.run.collect import (
     measure_archs,
     read_images,
 )
-from ofa_jax.run.config import RANDOM_POOL, Config
+from ofa_jax.run.config import Config
 from ofa_jax.run.costs import UNITS, cost_function, search_resolutions
 from ofa_jax.run.data.datasets import load_dataset
 from ofa_jax.run.data.sources import Dataset
 from ofa_jax.run.evaluate import load_trained
+from ofa_jax.run.groups.subnets import RANDOM_POOL
 from ofa_jax.run.picture import draw_front
 from ofa_jax.search.cost import macs, params
 from ofa_jax.search.evolution import Found, check_cost, evolve

@@ -15,9 +15,9 @@ import ofa_jax
 from ofa_jax.deploy import graph as graph_lib
 from ofa_jax.deploy import stablehlo
 from ofa_jax.normalization import normalize_images
-from ofa_jax.run.config import DataConfig
 from ofa_jax.run.data.datasets import load_dataset
 from ofa_jax.run.data.pipeline import evaluation_batches
+from ofa_jax.run.groups.data import DataConfig
 
 onnx = pytest.importorskip("onnx", reason="needs the extra deploy")
 tflite = pytest.importorskip("ofa_jax.deploy.tflite", reason="needs the extra deploy")

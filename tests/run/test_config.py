@@ -18,8 +18,9 @@ from configs import (
     smoke,
 )
 from ofa_jax.run import workdir
-from ofa_jax.run.config import DataConfig, defaults, from_dict, to_dict
+from ofa_jax.run.config import defaults, from_dict, to_dict
 from ofa_jax.run.data.datasets import load_dataset
+from ofa_jax.run.groups.data import DataConfig
 from ofa_jax.run.plan import plan
 
 PHASES = {"full": {"kernels": (7,), "expands": (6,), "depths": (3,), "distill": 0.0}}

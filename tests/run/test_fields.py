@@ -14,9 +14,10 @@ from ofa_jax.families import space_to_dict
 from ofa_jax.files import write_json
 from ofa_jax.interop import save_pretrained, to_once_for_all
 from ofa_jax.network import build_supernet
-from ofa_jax.run.config import DataConfig, from_dict
+from ofa_jax.run.config import from_dict
 from ofa_jax.run.data.datasets import load_dataset
 from ofa_jax.run.fields import space_fields
+from ofa_jax.run.groups.data import DataConfig
 from ofa_jax.run.initial import starting_variables
 from ofa_jax.run.plan import plan
 from ofa_jax.supernet import Preprocessing, SupernetCard, save_supernet

@@ -12,7 +12,8 @@ from random_nets import QUICKLY, identical, largest_difference, random_variables
 from ofa_jax import mesh
 from ofa_jax.normalization import normalize_images
 from ofa_jax.run import checkpoints
-from ofa_jax.run.config import ParallelConfig, from_dict
+from ofa_jax.run.config import from_dict
+from ofa_jax.run.groups.training import ParallelConfig
 from ofa_jax.run.step import init_state, optimizer, settings
 from ofa_jax.train.losses import smoothed_cross_entropy, soft_cross_entropy
 from ofa_jax.train.phases import phase_data

@@ -6,10 +6,10 @@ import numpy as np
 
 from ofa_jax.errors import InputError
 from ofa_jax.names import local_path
-from ofa_jax.run.config import DataConfig
 from ofa_jax.run.data.image_files import counts
 from ofa_jax.run.data.image_folder import image_folder
 from ofa_jax.run.data.sources import USUAL_SPLITS, ArraySource, Collection, Dataset, Source, Subset
+from ofa_jax.run.groups.data import DataConfig
 
 NO_SPLIT = "none"
 SPLIT_SEED = 0  # splits are part of the dataset: they never follow the run's seed

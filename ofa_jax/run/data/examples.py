@@ -8,10 +8,10 @@ import numpy as np
 
 from ofa_jax.errors import InputError
 from ofa_jax.files import short
-from ofa_jax.run.config import DataConfig
 from ofa_jax.run.data.decode import decode
 from ofa_jax.run.data.sources import Source
 from ofa_jax.run.data.transforms import augment, resize_and_crop
+from ofa_jax.run.groups.data import DataConfig
 
 Example = dict[str, Any]
 HINT = "; data.corrupt='skip' skips such images and counts them"

@@ -13,9 +13,9 @@ import numpy as np
 from absl import flags
 
 from ofa_jax.errors import InputError
-from ofa_jax.run.config import DataConfig
 from ofa_jax.run.data.examples import EvaluationExample, Reader, TrainingExample
 from ofa_jax.run.data.sources import Dataset
+from ofa_jax.run.groups.data import DataConfig
 
 Batch = dict[str, np.ndarray]
 

@@ -12,8 +12,8 @@ import tensorflow_datasets as tfds
 from ofa_jax.errors import InputError
 from ofa_jax.files import read_object, read_text, short
 from ofa_jax.names import local_path
-from ofa_jax.run.config import DataConfig
 from ofa_jax.run.data.sources import Collection, Source
+from ofa_jax.run.groups.data import DataConfig
 
 PROBE_SECONDS = 10
 

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ofa_jax.run.config import AugmentConfig, DataConfig
 from ofa_jax.run.data.trivial_augment import trivial_augment
+from ofa_jax.run.groups.data import AugmentConfig, DataConfig
 
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow's grayscale
 

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image, features
 from sklearn.datasets import load_sample_images
 
-from ofa_jax.run.config import AugmentConfig, DataConfig
 from ofa_jax.run.data import image_files, pipeline
 from ofa_jax.run.data.datasets import load_dataset
 from ofa_jax.run.data.decode import BY_OPENCV, SUFFIXES, decode
 from ofa_jax.run.data.image_files import counts, sort_out
 from ofa_jax.run.data.image_folder import image_folder
+from ofa_jax.run.groups.data import AugmentConfig, DataConfig
 
 PIXELS = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
 HUGE = b"P6 40000 40000 255\n"  # more pixels than OpenCV takes

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from main_runs import REPOSITORY, SAFETY
 
-from ofa_jax.run.config import AugmentConfig, DataConfig
 from ofa_jax.run.data import pipeline
 from ofa_jax.run.data.datasets import load_dataset
 from ofa_jax.run.data.examples import draw_resolution
 from ofa_jax.run.data.sources import ArraySource, Dataset
 from ofa_jax.run.data.transforms import resize_and_crop
+from ofa_jax.run.groups.data import AugmentConfig, DataConfig
 
 AUGMENT = AugmentConfig(crop="resized", flip=0.5, brightness=0.1, saturation=0.5)
 CONFIG = DataConfig(batch_size=32, resolutions=(16, 20), augment=AUGMENT)

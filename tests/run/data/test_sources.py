@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import stand_in
 
-from ofa_jax.run.config import DataConfig
 from ofa_jax.run.data import tfds_source
 from ofa_jax.run.data.datasets import load_dataset, split_up
 from ofa_jax.run.data.decode import decode
 from ofa_jax.run.data.sources import ArraySource, Collection
+from ofa_jax.run.groups.data import DataConfig
 
 TFDS = Path(__file__).parents[4] / "shared/data/tfds"
 real_data = pytest.mark.skipif(not TFDS.is_dir(), reason="no real datasets on this machine")

@@ -9,8 +9,8 @@ from scipy import stats
 from sklearn.datasets import load_sample_images
 
 from ofa_jax.normalization import normalize_images
-from ofa_jax.run.config import AugmentConfig
 from ofa_jax.run.data import transforms
+from ofa_jax.run.groups.data import AugmentConfig
 
 PHOTO = load_sample_images().images[0]  # 427 x 640
 CROPS = 10_000
