@@ -39,6 +39,18 @@ def platform(devices: Mesh) -> str:
     return devices.devices.flat[0].platform
 
 
+def best_dtype(requested: str, device: jax.Device) -> str:
+    """What `requested` is on a device: "auto" takes bfloat16 where the device has units for it.
+
+    TPUs have, and GPUs but for NVIDIA's before compute capability 8.0, such as Colab's T4.
+    """
+    if requested != "auto":
+        return requested
+    capability = str(getattr(device, "compute_capability", ""))  # of AMD's "gfx90a"
+    is_old = capability[:1].isdigit() and float(capability) < 8
+    return "float32" if device.platform == "cpu" or is_old else "bfloat16"
+
+
 def check_batch(devices: Mesh, batch_size: int, micro_steps: int = 1) -> None:
     """Raises `ValueError` unless a batch divides by devices and their micro-steps."""
     if batch_size % (devices.size * micro_steps):

@@ -427,7 +427,7 @@ BAD_COMMANDS = [
         (SMOKE, "--config.parallel.statistics=global"),
         "parallel.statistics='global' needs subnets='same'",
     ),
-    ((SMOKE, "--config.train.dtype=float16"), "train.dtype='float16': expected one of float32"),
+    ((SMOKE, "--config.train.dtype=float16"), "train.dtype='float16': expected one of auto, f"),
     ((SMOKE, "--target=v5e:2x2"), "--target='v5e:2x2' is for --mode=profile"),
     ((SMOKE, "--processes=2"), "--process=I go together"),
     ((), "does not exist: give --config"),

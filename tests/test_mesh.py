@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -19,6 +21,22 @@ def test_a_batch_that_does_not_divide_is_named():
         mesh.check_batch(mesh.data_mesh(2), 15)
     with pytest.raises(ValueError, match=r"16: .* the 2 devices times parallel.micro_steps=5"):
         mesh.check_batch(mesh.data_mesh(2), 16, 5)
+
+
+@pytest.mark.parametrize(
+    ("platform", "capability", "expected"),
+    [
+        ("cpu", None, "float32"), ("tpu", None, "bfloat16"), ("gpu", "7.5", "float32"),
+        ("gpu", "8.0", "bfloat16"), ("gpu", "12.0", "bfloat16"), ("gpu", "gfx90a", "bfloat16"),
+    ],
+)  # fmt: skip
+def test_steps_compute_in_bfloat16_where_a_device_has_units_for_it(platform, capability, expected):
+    device = SimpleNamespace(platform=platform)
+    if capability:
+        device.compute_capability = capability
+    assert mesh.best_dtype("auto", device) == expected
+    assert mesh.best_dtype("float32", device) == "float32"
+    assert mesh.best_dtype("bfloat16", device) == "bfloat16"
 
 
 def test_arrays_are_copied_split_or_spread():

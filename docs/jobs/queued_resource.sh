@@ -53,7 +53,7 @@ run() {
     on_all_hosts '(pkill -x -u "$USER" python && sleep 60 && pkill -KILL -x -u "$USER" python)
         . env/bin/activate && cd ofa_jax && python main.py \
             --config=configs/imagenet_mbv3.py --workdir=/shared/runs/mbv3 \
-            --config.data.data_dir=/shared/tfds --config.train.dtype=bfloat16'
+            --config.data.data_dir=/shared/tfds'
 }
 
 # Codes: 0 the end; 75 stopped and saved, 69 a process was lost, 255 the hosts are gone: again. 2 is

@@ -38,8 +38,7 @@ trap stop USR1
 # Not killed on a bad exit: the others may still be saving.
 srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=0 python main.py \
     --config=configs/imagenet_mbv3.py --workdir=/shared/runs/mbv3 \
-    --config.data.data_dir=/shared/tfds --config.train.dtype=bfloat16 \
-    --config.data.workers=8 &
+    --config.data.data_dir=/shared/tfds --config.data.workers=8 &
 tasks=$!
 wait "$tasks"
 code=$?

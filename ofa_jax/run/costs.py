@@ -3,6 +3,9 @@
 import functools
 from pathlib import Path
 
+import jax
+
+from ofa_jax import mesh
 from ofa_jax.names import local_path
 from ofa_jax.run import processes
 from ofa_jax.run.config import Config
@@ -37,7 +40,7 @@ def cost_function(config: Config, space: SearchSpace, directory: Path) -> Functi
         processes.from_first(
             lambda: build_latency_table(
                 space, search_resolutions(config), path, batch_size=settings.latency_batch,
-                dtype=config.train.dtype, track=track,
+                dtype=mesh.best_dtype(config.train.dtype, jax.devices()[0]), track=track,
             ).source
         )  # fmt: skip
     return load_latency_table(path, space)

@@ -127,7 +127,7 @@ def print_heading(setting: Setting, where: str) -> None:
     micro = config.parallel.micro_steps
     print(
         f"\n{devices.size} x {devices.flat[0].device_kind}, {where}: {setting.resolution} px,"
-        f" {config.train.dtype}, {setting.part} images a device"
+        f" {setting.dtype}, {setting.part} images a device"
         f"{f' in each of {micro} micro-steps' if micro > 1 else ''}",
         flush=True,
     )

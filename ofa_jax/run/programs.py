@@ -44,6 +44,11 @@ class Setting(NamedTuple):
         return max(self.config.data.resolutions)
 
     @property
+    def dtype(self) -> str:
+        """What its steps compute in."""
+        return mesh.best_dtype(self.config.train.dtype, self.devices.devices.flat[0])
+
+    @property
     def part(self) -> int:
         """Images of one device's micro-step."""
         parts = self.devices.size * self.config.parallel.micro_steps
@@ -136,7 +141,7 @@ def part_costs(setting: Setting) -> dict[str, Cost]:
 
     Compiled one by one, as the compiler counts the body of a loop once, however often it runs.
     """
-    net, space, dtype = setting.net, setting.net.space, setting.config.train.dtype
+    net, space, dtype = setting.net, setting.net.space, setting.dtype
     pixels = (setting.part, setting.resolution, setting.resolution, 3)
     images, labels = jax.ShapeDtypeStruct(pixels, dtype), jax.ShapeDtypeStruct(pixels[:1], "int32")
     arch = jax.eval_shape(space.largest)

@@ -56,7 +56,7 @@ def settings(config: Config, devices: Mesh, most: int) -> Settings:
         ema=config.train.ema,
         distillation=Distillation(config.distill.temperature, config.distill.smooth_labels),
         normalization=data.normalization,
-        dtype=config.train.dtype,
+        dtype=mesh.best_dtype(config.train.dtype, devices.devices.flat[0]),
         mixup=data.augment.mixup,
         cutmix=data.augment.cutmix,
         micro_steps=parallel.micro_steps,

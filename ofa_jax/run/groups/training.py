@@ -25,8 +25,9 @@ class TrainConfig:
       clip: largest norm of a step's gradient, summed over its subnets; 0 is none. Source: ours; the
         reference has none.
       label_smoothing: share of a label that is spread over all classes. Source: the reference.
-      dtype: what nets compute in, "float32" or "bfloat16"; parameters, optimiser, statistics and
-        losses are float32 in both.
+      dtype: what training steps compute in, "float32", "bfloat16", or "auto": bfloat16 on TPUs and
+        on GPUs with units for it, else float32; parameters, optimiser, statistics and losses are
+        float32 in all. Source: ours; the reference has float32.
       compute: a subnet's blocks are computed each at its largest ("masks"), at its sampled size
         ("branches"), or as suits the backend ("auto": branches on CPU, else masks); also in
         evaluation.
@@ -45,7 +46,7 @@ class TrainConfig:
     weight_decay: float = 3e-5
     clip: float = 0.0
     label_smoothing: float = 0.1
-    dtype: str = "float32"
+    dtype: str = "auto"
     compute: str = "auto"
     ema: float = 0.0
     log_every: int = 10
@@ -53,7 +54,7 @@ class TrainConfig:
     checkpoint_keep: int = 2
 
     def __post_init__(self) -> None:
-        one_of("dtype", self.dtype, ("float32", "bfloat16"))
+        one_of("dtype", self.dtype, ("auto", "float32", "bfloat16"))
         one_of("compute", self.compute, ("auto", "masks", "branches"))
         one_of("optimizer", self.optimizer, ("sgd", "adamw"))
         one_of("schedule", self.schedule, ("phase", "run", "passes"))
