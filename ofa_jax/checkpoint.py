@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ import jax
 import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
+from ofa_jax import storage
 from ofa_jax.errors import InputError
 from ofa_jax.families import space_from_dict
 from ofa_jax.files import naming, read_json, short, write_json, writing
@@ -29,12 +29,12 @@ def save_network(
     directory: Path,
     variables: Tree,
     description: Mapping[str, Any],
-    more: Callable[[], None] = lambda: None,
+    more: Callable[[Path], None] = lambda _: None,
 ) -> None:
     """Writes variables and their description (space, arch, ...), replacing `directory` at once.
 
-    For one process alone: of several, only one should. `more` writes further files there, before
-    checksums are taken.
+    For one process alone: of several, only one should. `more` writes further files to a directory
+    that takes the place of this one, before checksums are taken.
 
     Raises:
       OSError: it could not be written.
@@ -44,10 +44,11 @@ def save_network(
         variables=ocp.args.StandardSave(variables), description=ocp.args.JsonSave(dict(description))
     )
     check_room(directory.parent, variables)
-    with _checkpointer() as checkpointer, in_one_line(f"{directory} could not be written"):
-        checkpointer.save(directory.absolute(), args=items, force=True)
-    more()
-    seal(directory)
+    with storage.replaced(directory, SEAL) as made:
+        with _checkpointer() as checkpointer, in_one_line(f"{directory} could not be written"):
+            checkpointer.save(made.absolute(), args=items, force=True)
+        more(made)
+        seal(made)
 
 
 def load_supernet(directory: str | Path) -> tuple[SearchSpace, Network, Tree]:
@@ -56,9 +57,10 @@ def load_supernet(directory: str | Path) -> tuple[SearchSpace, Network, Tree]:
     Raises:
       ValueError: the directory is missing, incomplete or not a supernet.
     """
-    space = describe(Path(directory)).space
+    directory = storage.as_path(directory)
+    space = describe(directory).space
     net = build_supernet(space)
-    return space, net, _load_variables(Path(directory), net, space.largest())
+    return space, net, _load_variables(directory, net, space.largest())
 
 
 def load_space(directory: str | Path) -> SearchSpace:
@@ -67,7 +69,7 @@ def load_space(directory: str | Path) -> SearchSpace:
     Raises:
       ValueError: the directory is missing or not a supernet's.
     """
-    return describe(Path(directory), check=False).space
+    return describe(storage.as_path(directory), check=False).space
 
 
 def load_subnet(directory: str | Path) -> tuple[Network, Tree]:
@@ -76,7 +78,7 @@ def load_subnet(directory: str | Path) -> tuple[Network, Tree]:
     Raises:
       ValueError: the directory is missing, incomplete or not a subnet.
     """
-    network = Path(directory) / "orbax"
+    network = storage.as_path(directory) / "orbax"
     description = describe(network)
     if description.arch is None:
         raise InputError(f"{directory} holds no subnet: its description has no arch")
@@ -122,7 +124,7 @@ def describe(directory: Path, check: bool = True) -> Description:
     """
     with _checkpointer() as checkpointer:
         items = ocp.args.Composite(description=ocp.args.JsonRestore())
-        restore = functools.partial(checkpointer.restore, directory.absolute(), items)
+        restore = functools.partial(checkpointer.restore, storage.absolute(directory), items)
         stored = readable(directory, restore, check)["description"]
     with naming(directory):
         if not isinstance(stored, dict) or "space" not in stored:
@@ -138,7 +140,8 @@ def _load_variables(directory: Path, net: Network, arch: Any) -> Tree:
     like = jax.eval_shape(net.init, jax.random.key(0), image, arch)
     items = ocp.args.Composite(variables=ocp.args.StandardRestore(abstract(like)))
     with _checkpointer() as checkpointer:
-        restored = readable(directory, lambda: checkpointer.restore(directory.absolute(), items))
+        restore = functools.partial(checkpointer.restore, storage.absolute(directory), items)
+        restored = readable(directory, restore)
     return restored["variables"]
 
 
@@ -157,8 +160,8 @@ def readable(path: Path, restore: Callable[[], Any], check: bool = True) -> Any:
     """Runs a restore and turns whatever the storage raises into one line that names the path."""
     if not path.is_dir():
         raise InputError(f"no checkpoint at {path}")
-    for inner in path.rglob("*"):  # a pipe would be waited for
-        if not (inner.is_file() or inner.is_dir()):
+    for inner in storage.below(path):  # a pipe would be waited for
+        if not storage.is_regular(inner):
             raise InputError(f"checkpoint {path} cannot be read: {inner.name} is no regular file")
     if check:
         check_seal(path)
@@ -186,7 +189,7 @@ def check_room(directory: Path, state: Tree) -> None:
     # state twice, by process and merged, before it drops the first.
     needed = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     with writing(directory):
-        free = shutil.disk_usage(directory).free
+        free = storage.free_bytes(directory)
     if free < needed:
         raise OSError(
             f"no space left for a checkpoint in {directory}: {needed / 1e6:.1f} MB are needed,"
@@ -227,8 +230,9 @@ def check_seal(directory: Path) -> None:
 
 def _checksums(directory: Path) -> dict[str, str]:
     checksums = {}
-    for path in sorted(p for p in directory.rglob("*") if p.is_file() and p.name != SEAL):
-        checksums[str(path.relative_to(directory))] = checksum(path)
+    for path in storage.below(directory):
+        if storage.is_regular(path) and path.name != SEAL:
+            checksums[str(path.relative_to(directory))] = checksum(path)
     return checksums
 
 

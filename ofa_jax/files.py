@@ -1,4 +1,4 @@
-"""Small files: the one way to read what lies on disk, and to write it whole or not at all.
+"""Small files: the one way to read what is there, and to write it whole or not at all.
 
 Text is UTF-8 whatever the system's encoding is. What cannot be read is a `ValueError` that names
 the file and the place, in one short line.
@@ -17,12 +17,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from ofa_jax import storage
 from ofa_jax.errors import InputError
 
 LARGEST = 256 * 2**20  # bytes: nothing that is read here comes near
 COLOURS = re.compile(r"\x1b\[[0-9;:?]*[ -/]*[@-~]")  # what other programs put into their words
 LONGEST = 200  # characters of another program's words
-TEMPORARY = ".tmp."  # begins the name of a file that is being written
 LINE = 300  # characters of an error
 SHOWN = reprlib.Repr()
 SHOWN.maxstring = SHOWN.maxother = SHOWN.maxlong = 60
@@ -48,7 +48,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+        raise InputError(f"{path} cannot be read: {error.strerror or short(error)}") from error
 
 
 def check_regular(path: Path) -> int:
@@ -58,14 +58,13 @@ def check_regular(path: Path) -> int:
       ValueError: no such file, or a directory, pipe or device.
     """
     try:
-        about = path.stat()
+        if not storage.is_remote(path) and not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(f"{path} is no regular file")  # a pipe would be waited for
+        return storage.size(path)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    if not stat.S_ISREG(about.st_mode):  # a pipe would be waited for
-        raise InputError(f"{path} is no regular file")
-    return about.st_size
+        raise InputError(f"{path} cannot be read: {error.strerror or short(error)}") from error
 
 
 @contextlib.contextmanager
@@ -183,7 +182,7 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def written(path: Path) -> Iterator[Path]:
-    """Gives a place to write a file to, from which it is moved to `path` as a whole.
+    """Gives a local place to write a file to, from which it is moved to `path` as a whole.
 
     A reader sees the old file or the new one, never half of one; where writing fails, nothing is
     left. The place has the path's suffix: some programs look at it.
@@ -191,14 +190,8 @@ def written(path: Path) -> Iterator[Path]:
     Raises:
       OSError: it could not be written, with the file and the reason.
     """
-    temporary = path.with_name(TEMPORARY + path.name)
-    try:
-        with writing(path):
-            yield temporary
-            temporary.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with writing(path), storage.replaced_file(path) as temporary:
+        yield temporary
 
 
 def write_text(path: Path, text: str) -> None:

@@ -14,7 +14,7 @@ from ofa_jax import checkpoint
 from ofa_jax.errors import InputError
 from ofa_jax.files import read_object
 from ofa_jax.interop import push_to_hub, save_pretrained
-from ofa_jax.names import local_path
+from ofa_jax.names import local_path, place
 from ofa_jax.supernet import read_supernet_card
 
 IN_CARD = ("resolution", "macs", "preprocessing", "accuracy")  # of a subnet, for the model card
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     flags = parser.parse_args(arguments)
     try:
         out = local_path("--out", flags.out)
-        print(convert(local_path("SOURCE", flags.source), out, flags.license))
+        print(convert(place("SOURCE", flags.source), out, flags.license))
         if flags.push:
             print(push_to_hub(out, flags.push))
     except InputError as error:

@@ -7,13 +7,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ofa_jax.errors import InputError
+from ofa_jax.extras import check_installed
 from ofa_jax.files import short, shown
+from ofa_jax.storage import BUCKET, as_path
 
 PART, WHOLE = 255, 4000  # what file systems take of a path
 LONGEST = 100  # bytes: words are added to some names, and file systems take 255
 # Beyond what Linux forbids, what Windows, macOS and object stores do; a leading dot is ours.
 FORBIDDEN = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
 ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
+# A bucket and what its objects' names begin with, without what gcsfs takes for a pattern.
+IN_BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/[^/*?\[\]#]+)+/?")
 # What ends or rewrites a line of text, and bytes of a path that are not of the system's encoding.
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -53,6 +57,25 @@ def check_inside(what: str, path: str) -> str:
     if not parts or odd or ".." in parts or any(len(p.encode()) > PART for p in parts):
         raise InputError(f"{what}={shown(path)}: expected a file inside the directory")
     return path
+
+
+def place(what: str, text: str) -> Path:
+    """The path that a text means, on a disk or in a bucket: gs://BUCKET/PATH.
+
+    Raises:
+      ValueError: as `local_path`, an address of another kind of storage, a bucket alone, or what
+        buckets need is not installed.
+    """
+    if not ELSEWHERE.match(text):
+        return local_path(what, text)
+    inside = IN_BUCKET.fullmatch(text)
+    if inside is None or ".." in text.split("/") or UNPRINTABLE.search(text) or len(text) > WHOLE:
+        raise InputError(
+            f"{what}={shown(text)}: expected a local path, or {BUCKET}BUCKET/PATH; mount other"
+            " storage, with rclone for example"
+        )
+    check_installed(f"{what}={shown(text)}", "gcs", "gcsfs")
+    return as_path(text.rstrip("/"))
 
 
 def local_path(what: str, text: str) -> Path:

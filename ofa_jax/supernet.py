@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ofa_jax import checkpoint
+from ofa_jax import checkpoint, storage
 from ofa_jax.errors import InputError
 from ofa_jax.families import space_from_dict, space_to_dict
 from ofa_jax.files import naming, read_json, shown, write_json
@@ -106,15 +106,14 @@ def save_supernet(directory: Path, space: SearchSpace, variables: Tree, card: Su
         "space": space_to_dict(space), "classes": list(card.classes),
         "normalization": card.normalization,
     }  # fmt: skip
-    write = functools.partial(_write_card, directory, card)
+    write = functools.partial(_write_card, card)
     checkpoint.save_network(directory, variables, described, write)
 
 
-def _write_card(directory: Path, card: SupernetCard) -> None:
+def _write_card(card: SupernetCard, directory: Path) -> None:
     files = {
         str(path.relative_to(directory)): checkpoint.checksum(path)
-        for path in sorted(directory.rglob("*"))
-        if path.is_file()
+        for path in storage.below(directory)
     }
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     card = dataclasses.replace(card, created=created, files=files)

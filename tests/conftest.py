@@ -1,6 +1,7 @@
 import ctypes
 import gc
 import os
+import re
 import resource
 
 import jax
@@ -11,6 +12,7 @@ from xdist.scheduler import LoadFileScheduling
 import ofa_jax
 from configs import digits_resnet, smoke
 from ofa_jax.run.config import from_dict
+from ofa_jax.storage import as_path
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)
@@ -18,6 +20,28 @@ main_runs.share_compiled()
 # The tests' own programs too: many tests build the same ones anew.
 jax.config.update("jax_compilation_cache_dir", os.environ["OFA_JAX_COMPILED"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture(scope="session")
+def bucket():
+    """A bucket of Google Cloud Storage on loopback, where this process and its children find it.
+
+    One for all tests: what reads the environment may do so once.
+    """
+    pytest.importorskip("gcsfs", reason="the extra gcs is not installed")
+    from bucket import serving
+
+    with serving() as served, pytest.MonkeyPatch.context() as environment:
+        for name, value in served.environment.items():
+            environment.setenv(name, value)
+        yield served
+
+
+@pytest.fixture
+def in_bucket(bucket, request):
+    """A directory of the test's own in the bucket."""
+    return as_path(f"gs://bucket/{re.sub('[^a-z0-9]+', '-', request.node.name)}")
+
 
 MBV3 = "ofa_mbv3_d234_e346_k357_w1.0"
 MBV3_WIDE = "ofa_mbv3_d234_e346_k357_w1.2"

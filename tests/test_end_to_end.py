@@ -458,12 +458,6 @@ def test_bad_commands_give_one_line_and_leave_no_trace(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_an_address_is_no_directory(tmp_path):
-    code, _, error = run(SMOKE, "--workdir=gs://bucket/run")
-    assert code == 2
-    assert error.startswith("error: --workdir='gs://bucket/run': expected a local path; mount the")
-
-
 def test_a_supernet_that_the_run_did_not_make_is_not_replaced(tmp_path):
     precious = tmp_path / "run/supernet/weights"
     precious.parent.mkdir(parents=True)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from ofa_jax.names import check_inside, check_name, local_path, printable, read_name
+from ofa_jax.names import check_inside, check_name, local_path, place, printable, read_name
 
 
 @pytest.mark.parametrize("name", ["phone", "macs-3.041M", "v2_final (3)", "手机", "a" * 100])
@@ -61,3 +61,24 @@ def test_names_are_their_bytes_in_utf_8(monkeypatch):
     assert read_name(f"a/{in_latin_1}") == "größe"
     assert printable(f"a/{in_latin_1}") == "a/größe"
     assert printable("手机") == "手机"
+
+
+def test_a_place_is_a_local_path_or_in_a_bucket(bucket):
+    assert place("--workdir", "runs/a b") == Path("runs/a b")
+    assert str(place("init", "gs://bucket/runs/größe/")) == "gs://bucket/runs/größe"
+    wrong = [
+        "gs://", "gs://b/run", "gs://bucket", "gs://bucket/", "gs://bucket/../b", "gs:/bucket/a",
+        "gs://bucket/a//b", "gs://bucket/a*", "gs://Bucket/a", "s3://bucket/a", "file:///a",
+        "https://a/b", "gs://bucket/a\nb", f"gs://bucket/{'a' * 5000}",
+    ]  # fmt: skip
+    for text in wrong:
+        with pytest.raises(
+            ValueError, match="^init=.*: expected a local path, or gs://BUCKET/PATH"
+        ):
+            place("init", text)
+
+
+def test_what_a_bucket_needs_is_named_where_it_is_missing(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"needs gcsfs: pip install 'ofa-jax\[gcs\]'$"):
+        place("--workdir", "gs://bucket/run")

@@ -14,14 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ofa_jax import names
 from ofa_jax.errors import InputError
 from ofa_jax.extras import check_installed
 from ofa_jax.families import space_from_dict, space_to_dict
 from ofa_jax.files import naming, read_object, short, write_json, write_text
-from ofa_jax.names import local_path
 from ofa_jax.network import Network, build_subnet, build_supernet
 from ofa_jax.plain import build
 from ofa_jax.space import Arch, SearchSpace
+from ofa_jax.storage import local_copy
 
 Tree = Any
 WEIGHTS, DESCRIPTION, README = "model.safetensors", "config.json", "README.md"
@@ -119,7 +120,7 @@ def from_pretrained(place: str | Path, revision: str | None = None) -> Pretraine
       ValueError: no such network, a damaged one, or a Hub that cannot be reached.
     """
     check_installed("from_pretrained", EXTRA, "safetensors")
-    directory = local_path("place", str(place))
+    directory = names.place("place", str(place))
     if not directory.is_dir():
         directory = _download(str(place), revision)
     described = read_described(directory)
@@ -197,7 +198,8 @@ def _read_variables(path: Path, like: Tree) -> Tree:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        arrays = load_file(path)
+        with local_copy(path) as file:
+            arrays = load_file(file)
     except Exception as error:  # its parser, and memory: a header may say any size
         raise InputError(f"{path} is no safetensors file: {short(error)}") from error
     expected = dict(_named(like))

@@ -13,6 +13,7 @@ from ofa_jax.families import get_space, list_spaces
 from ofa_jax.files import check_regular, naming, short
 from ofa_jax.interop.once_for_all import from_once_for_all
 from ofa_jax.space import SearchSpace
+from ofa_jax.storage import local_copy
 
 Tree = Any
 NESTED = ("state_dict", "model_ema", "model", "net")  # where trainers keep the weights
@@ -26,7 +27,7 @@ def is_torch_file(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         start = file.read(len(LEGACY))
-    return start == LEGACY or (start[:2] == b"PK" and zipfile.is_zipfile(path))
+        return start == LEGACY or (start[:2] == b"PK" and zipfile.is_zipfile(file))
 
 
 def load_torch_supernet(path: Path, space: SearchSpace) -> tuple[SearchSpace, Tree]:
@@ -81,7 +82,8 @@ def read_state_dict(path: Path) -> dict[str, Any]:
     import torch
 
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with local_copy(path) as file:
+            loaded = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip, EOF and torch's own errors: all mean the same here
         reason = short(str(error).strip().split("\n")[0].split(". ")[0] or repr(error), 120)
         raise InputError(

@@ -40,7 +40,7 @@ import jax
 from absl import app, logging
 
 from ofa_jax.errors import InputError
-from ofa_jax.names import local_path
+from ofa_jax.names import place
 from ofa_jax.run import compiled, processes, signals, streams
 from ofa_jax.run import workdir as workdir_lib
 from ofa_jax.run.all import run_all
@@ -59,6 +59,7 @@ from ofa_jax.run.profile import profile
 from ofa_jax.run.report import write_report
 from ofa_jax.run.search import search
 from ofa_jax.run.train import train
+from ofa_jax.storage import check_bucket
 
 
 def start() -> None:
@@ -90,7 +91,8 @@ def main(_: list[str]) -> None:
         processes.connect(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
         if not processes.is_first():
             sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-        workdir = local_path("--workdir", FLAGS.workdir)
+        workdir = place("--workdir", FLAGS.workdir)
+        check_bucket(workdir)
         if FLAGS.mode in OF_SUBNET:
             run_subnet(workdir)
             return

@@ -11,13 +11,14 @@ from typing import Any
 
 from ofa_jax.checkpoint import checksum
 from ofa_jax.errors import InputError
-from ofa_jax.files import TEMPORARY, naming, read_json, shown
-from ofa_jax.names import check_inside, check_name, local_path
+from ofa_jax.files import naming, read_json, shown
+from ofa_jax.names import check_inside, check_name, place
 from ofa_jax.normalization import check_normalization
 from ofa_jax.plain import build
 from ofa_jax.run.groups.data import DataConfig
 from ofa_jax.run.groups.subnets import FORMATS
 from ofa_jax.space import PIXELS
+from ofa_jax.storage import TEMPORARY, as_path, below, is_link
 
 CARD, README = "card.json", "README.md"
 LABELS = "labels.txt"  # the classes in the order of the logits, a line each
@@ -177,8 +178,8 @@ def find_subnet(workdir: Path, text: str) -> Path:
     Raises:
       ValueError: there is none; names what is there.
     """
-    path = local_path("--subnet", text)
-    for directory in (workdir / "subnets" / path, path):
+    path = place("--subnet", text)
+    for directory in (as_path(workdir / "subnets" / path), path):
         if text and (directory / CARD).is_file():
             return directory
     names = sorted(path.parent.name for path in (workdir / "subnets").glob(f"*/{CARD}"))
@@ -241,16 +242,16 @@ def foreign_file(directory: Path) -> str:
 
     Files that systems leave in any directory count as nothing.
     """
-    if directory.is_symlink() or not directory.is_dir():
+    if is_link(directory) or not directory.is_dir():
         return "no directory"
     try:
         card = build(Card, read_json(directory / CARD))
     except InputError:
         return f"no readable {CARD}"
     own = {CARD, README, *card.files}
-    for path in sorted(directory.rglob("*")):
+    for path in below(directory):
         name = str(path.relative_to(directory))
         litter = path.name in LITTER or path.name.startswith(TEMPORARY)
-        if not (path.is_dir() or name in own or litter):
+        if not (name in own or litter):
             return name
     return ""

@@ -11,6 +11,7 @@ from ofa_jax.files import write_json, write_text
 from ofa_jax.run import precision
 from ofa_jax.run.card import CARD, README, Card
 from ofa_jax.run.metrics import counted
+from ofa_jax.storage import below
 
 
 def write_card(directory: Path, card: Card, changed: Iterable[str] | None = None) -> None:
@@ -18,8 +19,8 @@ def write_card(directory: Path, card: Card, changed: Iterable[str] | None = None
     if changed is None:
         changed = [
             str(path.relative_to(directory))
-            for path in sorted(directory.rglob("*"))
-            if path.is_file() and path.name not in (CARD, README)
+            for path in below(directory)
+            if path.name not in (CARD, README)
         ]
     files = {**card.files, **{name: checksum(directory / name) for name in changed}}
     card = dataclasses.replace(card, files=files)

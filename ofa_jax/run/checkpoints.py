@@ -2,19 +2,19 @@
 
 import contextlib
 import functools
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import orbax.checkpoint as ocp
 
-from ofa_jax import checkpoint
+from ofa_jax import checkpoint, storage
 from ofa_jax.checkpoint import SEAL
 from ofa_jax.files import writing
 from ofa_jax.run.processes import is_first, lost_another, several
 
 Tree = Any
+_sealed: set[Path] = set()  # by this process
 
 
 @contextlib.contextmanager
@@ -38,7 +38,7 @@ def open_phase(workdir: Path, phase: str, keep: int) -> Iterator[ocp.CheckpointM
 
 def phase_directory(workdir: Path, phase: str) -> Path:
     """Where a phase's checkpoints are."""
-    return (workdir / "checkpoints" / phase).absolute()
+    return storage.absolute(workdir / "checkpoints" / phase)
 
 
 def saved_steps(workdir: Path, phase: str) -> list[int]:
@@ -61,10 +61,9 @@ def check_step(workdir: Path, phase: str, step: int) -> None:
 
 def put_aside(workdir: Path, phase: str, step: int) -> Path:
     """Moves a damaged checkpoint to `damaged/`, out of the way of its step; the new place."""
-    place = workdir / "damaged" / f"{phase}-{step}"
-    place.parent.mkdir(exist_ok=True)
-    shutil.rmtree(place, ignore_errors=True)  # of the same step, when it was damaged before
-    return (phase_directory(workdir, phase) / str(step)).rename(place)
+    place = workdir / "damaged" / f"{phase}-{step}"  # in place of one that was damaged before
+    storage.move(phase_directory(workdir, phase) / str(step), place)
+    return place
 
 
 def save_step(
@@ -79,7 +78,9 @@ def save_step(
       OSError: this save, or the one before, could not be written; those before are whole.
     """
     finish_saves(manager)
-    checkpoint.check_room(Path(manager.directory), state)
+    directory = storage.as_path(manager.directory)
+    checkpoint.check_room(directory, state)
+    _sealed.discard(directory / str(step))
     items = ocp.args.Composite(
         state=ocp.args.StandardSave(state), metadata=ocp.args.JsonSave(dict(metadata))
     )
@@ -91,8 +92,10 @@ def finish_saves(manager: ocp.CheckpointManager) -> None:
     _written(manager, manager.wait_until_finished)
     if is_first():
         for step in manager.all_steps():
-            directory = Path(manager.directory) / str(step)
-            _written(manager, functools.partial(checkpoint.seal, directory))
+            directory = storage.as_path(manager.directory) / str(step)
+            if directory not in _sealed:  # asking a bucket at every step would take longer than it
+                _written(manager, functools.partial(checkpoint.seal, directory))
+                _sealed.add(directory)
 
 
 def seal_saves(manager: ocp.CheckpointManager) -> None:

@@ -25,6 +25,7 @@ from ofa_jax.run.evaluate import (
 )
 from ofa_jax.run.metrics import track
 from ofa_jax.space import Arch, SearchSpace, stack
+from ofa_jax.storage import appending
 from ofa_jax.subnets.calibrate import GROUP, calibrate_each, group
 from ofa_jax.subnets.evaluate import measure
 
@@ -155,5 +156,5 @@ def read_measured(path: Path, space: SearchSpace, sizes: tuple[int, ...]) -> dic
 
 
 def _append(path: Path, rows: list[dict[str, Any]]) -> None:
-    with writing(path), path.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
+    with writing(path), appending(path) as file:
+        file.write("".join(json.dumps(row) + "\n" for row in rows).encode())

@@ -1,15 +1,15 @@
 """What a run reads from elsewhere, identified by its content: it may be moved."""
 
-import hashlib
 import os
 from typing import Any
 
-from ofa_jax.checkpoint import SEAL
+from ofa_jax.checkpoint import SEAL, checksum
 from ofa_jax.interop.hub import WEIGHTS
-from ofa_jax.names import local_path
+from ofa_jax.names import place
 from ofa_jax.run.config import Config
 from ofa_jax.run.data.datasets import load_dataset
 from ofa_jax.run.data.sources import Dataset
+from ofa_jax.storage import absolute
 
 PLACES = ("data.name", "init")  # the fields that may name them
 
@@ -29,13 +29,12 @@ def contents(config: Config, dataset: Dataset | None = None) -> dict[str, str]:
 
 def init_digest(init: str) -> str:
     """The SHA-256 of a file of weights, or of a supernet's checksums; "" where there is none."""
-    path = local_path("init", init)
-    places = (path, path / WEIGHTS, path / SEAL, path / "supernet" / SEAL)
-    source = next((place for place in places if init and place.is_file()), None)
+    path = place("init", init)
+    files = (path, path / WEIGHTS, path / SEAL, path / "supernet" / SEAL)
+    source = next((file for file in files if init and file.is_file()), None)
     if source is None:  # it is not needed once training is done
         return ""
-    with source.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return checksum(source)
 
 
 def same_place(ours: Any, theirs: Any) -> bool:
@@ -47,4 +46,4 @@ def same_place(ours: Any, theirs: Any) -> bool:
 
 
 def _normal(path: str) -> str:
-    return os.path.normpath(local_path("a path", path).absolute())
+    return os.path.normpath(absolute(place("a path", path)))

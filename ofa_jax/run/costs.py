@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 
 from ofa_jax import mesh
-from ofa_jax.names import local_path
+from ofa_jax.names import place
 from ofa_jax.run import processes
 from ofa_jax.run.config import Config
 from ofa_jax.run.metrics import track
@@ -35,7 +35,7 @@ def cost_function(config: Config, space: SearchSpace, directory: Path) -> Functi
         return functools.partial(counted, space)
     path = directory / "latency.json"
     if settings.latency_table:
-        path = local_path("search.latency_table", settings.latency_table)
+        path = place("search.latency_table", settings.latency_table)
     if not settings.latency_table and not processes.from_first(path.exists):
         processes.from_first(
             lambda: build_latency_table(

@@ -20,7 +20,7 @@ from ofa_jax.deploy.compare import compare
 from ofa_jax.deploy.graph import Graph
 from ofa_jax.errors import InputError
 from ofa_jax.extras import check_installed
-from ofa_jax.files import TEMPORARY, written
+from ofa_jax.files import written
 from ofa_jax.normalization import normalize_images
 from ofa_jax.run import processes
 from ofa_jax.run.card import Card, Export, check_images, find_subnet, read_card
@@ -31,6 +31,7 @@ from ofa_jax.run.data.datasets import load_dataset
 from ofa_jax.run.data.sources import Dataset
 from ofa_jax.run.groups.subnets import FORMATS
 from ofa_jax.run.metrics import track
+from ofa_jax.storage import TEMPORARY, local_copy
 
 
 class Format(NamedTuple):
@@ -164,7 +165,8 @@ def load_export(directory: Path, name: str, card: Card, **options: Any) -> Call:
 
     Where the file's batch is fixed, it takes that many.
     """
-    return _module(name).load(directory / card.exports[name].file, **options)
+    with local_copy(directory / card.exports[name].file) as file:
+        return _module(name).load(file, **options)
 
 
 def _module(name: str) -> Any:

@@ -7,8 +7,8 @@ import hashlib
 import itertools
 import json
 import math
-import shutil
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from ofa_jax import checkpoint, mesh
+from ofa_jax import checkpoint, mesh, storage
 from ofa_jax.deploy.compare import TOLERANCE
 from ofa_jax.errors import InputError
 from ofa_jax.families import space_to_dict
 from ofa_jax.files import (
-    TEMPORARY,
     JsonError,
     naming,
     parse_json,
@@ -32,12 +31,12 @@ from ofa_jax.files import (
     write_text,
 )
 from ofa_jax.interop.catalogue import published
-from ofa_jax.names import check_name, local_path
+from ofa_jax.names import check_name, place
 from ofa_jax.network import Network, best_compute
 from ofa_jax.normalization import Normalization
 from ofa_jax.plain import build
 from ofa_jax.run import processes
-from ofa_jax.run.card import LABELS, Card, Preprocessing, foreign_file
+from ofa_jax.run.card import CARD, LABELS, Card, Preprocessing, foreign_file
 from ofa_jax.run.card_writer import write_card
 from ofa_jax.run.config import Config
 from ofa_jax.run.evaluate import (
@@ -160,7 +159,7 @@ def read_arch(space: SearchSpace, text: str) -> tuple[Arch, int | None, str]:
             raise InputError(f"--arch={shown(text)} is not JSON: {error}") from error
         arch, resolution = _arch_of(space, values)
         return arch, resolution, _digest(space, arch)
-    path = local_path("--arch", text)
+    path = place("--arch", text)
     if not path.exists():
         raise InputError(
             f"--arch={shown(text)}: expected 'largest', 'smallest', 'published:NAME', a JSON object"
@@ -246,7 +245,7 @@ def place_of(workdir: Path, name: str, overwrite: bool) -> Path:
         is no subnet, or holds what does not belong to it.
     """
     directory = workdir / "subnets" / check_name("--name", name)
-    if not (directory.exists() or directory.is_symlink()):
+    if not storage.is_published(directory, CARD):
         return directory
     if not overwrite:
         raise InputError(f"{directory} exists: give another --name, or --overwrite to replace it")
@@ -262,28 +261,20 @@ def place_of(workdir: Path, name: str, overwrite: bool) -> Path:
 def write_subnet(directory: Path, space: SearchSpace, variables: Any, card: Card) -> None:
     """Writes a subnet's directory, complete or not at all, in the place of what `place_of` saw."""
     directory.parent.mkdir(exist_ok=True)
-    temporary = directory.with_name(TEMPORARY + directory.name)
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir()
+    with storage.replaced(directory, CARD) as made:
         description = {"space": space_to_dict(space), "arch": card.arch}
-        checkpoint.save_network(temporary / "orbax", variables, description)
+        checkpoint.save_network(made / "orbax", variables, description)
         arch = {**card.arch, "resolution": card.resolution}
-        write_json(temporary / "arch.json", arch)
-        write_text(temporary / LABELS, "".join(f"{name}\n" for name in card.classes))
-        write_card(temporary, card)
-        if directory.exists():
-            shutil.rmtree(directory)
-        temporary.rename(directory)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        write_json(made / "arch.json", arch)
+        write_text(made / LABELS, "".join(f"{name}\n" for name in card.classes))
+        write_card(made, card)
 
 
 def extract_all(config: Config, workdir: Path) -> None:
     """Extracts the corners that the config names and the search's winners, unless they exist."""
     for text in (*config.extract.archs, *processes.from_first(lambda: winner_archs(workdir))):
         directory = workdir / "subnets" / Path(text).stem
-        if processes.from_first(directory.exists):
+        if processes.from_first(partial(storage.is_published, directory, CARD)):
             print(f"subnet {directory.name} is there: {directory}")
         else:
             extract_to(config, workdir, text)

@@ -9,6 +9,7 @@ from jax.errors import JaxRuntimeError
 
 from ofa_jax.files import LINE, short
 from ofa_jax.run import processes
+from ofa_jax.storage import is_unreachable
 
 # Exit codes: what the user can mend, and a lost process (sysexits' "unavailable"). `signals` has
 # those of SIGTERM, SIGHUP and Ctrl-C.
@@ -20,16 +21,16 @@ def fail_unexpectedly(error: Exception) -> NoReturn:
     of_runtime = isinstance(error, JaxRuntimeError)
     if of_runtime and "RESOURCE_EXHAUSTED" in str(error):
         fail(f"out of memory; more parallel.micro_steps need less: {error}")
+    fail_lost(error)
     if not processes.several():
         raise error
-    fail_lost(error)
     traceback.print_exception(error)
     processes.end("error: this is a fault of the program", 1)
 
 
 def fail_lost(error: Exception) -> None:
-    """Ends with one line if an error says that another process was lost."""
-    if processes.lost_another(error):
+    """Ends with one line if an error says that another process was lost, or the bucket."""
+    if processes.lost_another(error) or is_unreachable(error):
         fail(f"a process was lost, or the network: {error}", LOST)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from ofa_jax.families import get_space, space_from_dict
 from ofa_jax.files import read_object
 from ofa_jax.interop.torch_file import is_torch_file, space_of_file
-from ofa_jax.names import local_path
+from ofa_jax.names import place
 from ofa_jax.run.groups.space import SpaceConfig
 from ofa_jax.run.initial import card_at
 from ofa_jax.space import SearchSpace
@@ -27,7 +27,7 @@ def fields_of(init: str) -> Fields:
     Raises:
       ValueError: there is no supernet, or it cannot be read.
     """
-    path = local_path("init", init)
+    path = place("init", init)
     if (path / "config.json").is_file() and (path / "supernet").is_dir():
         return {**read_object(path / "config.json", "space", "data"), "init": init}
     file = is_torch_file(path)

@@ -2,18 +2,17 @@
 
 import contextlib
 import dataclasses
-import shutil
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from ofa_jax import checkpoint, mesh
+from ofa_jax import checkpoint, mesh, storage
 from ofa_jax.errors import InputError
-from ofa_jax.files import TEMPORARY, read_json, write_json
+from ofa_jax.files import read_json, write_json
 from ofa_jax.network import Network
 from ofa_jax.run import checkpoints, processes
-from ofa_jax.run.card import Card, check_images, find_subnet, read_card
+from ofa_jax.run.card import CARD, Card, check_images, find_subnet, read_card
 from ofa_jax.run.checkpoints import phase_directory, saved_steps
 from ofa_jax.run.config import Config
 from ofa_jax.run.data.pipeline import train_batches
@@ -98,7 +97,7 @@ def finetune(
 def finetune_once(config: Config, workdir: Path, text: str) -> str:
     """Fine-tunes a subnet unless it is done; the new subnet's name."""
     directory = workdir / "subnets" / f"{text}-finetuned"
-    if processes.from_first(directory.exists):
+    if processes.from_first(lambda: storage.is_published(directory, CARD)):
         print(f"subnet {directory.name} is there: {directory}")
     else:
         finetune(config, workdir, text)
@@ -179,7 +178,4 @@ def check_begun(own: Path, config: Config, card: Card) -> None:
 
 def _write(directory: Path, own: Path, subnet: Network, variables: Tree, card: Card) -> None:
     write_subnet(directory, subnet.space, variables, card)
-    # Metrics stay. Removed under another name: half of a checkpoint is none that could go on.
-    leftover = own / f"{TEMPORARY}{PHASE}"
-    shutil.rmtree(leftover, ignore_errors=True)
-    shutil.rmtree(phase_directory(own, PHASE).rename(leftover))
+    storage.discard(phase_directory(own, PHASE))  # metrics stay

@@ -30,7 +30,7 @@ FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file(
     "config", None, "Experiment, such as configs/digits.py; without it the workdir's own."
 )
-flags.DEFINE_string("workdir", "", "Directory of the run; made if it does not exist.")
+flags.DEFINE_string("workdir", "", "Directory of the run, made if it does not exist; may be gs://.")
 flags.DEFINE_string("mode", "all", f"What to do: {', '.join(MODES)}.")
 flags.DEFINE_string("arch", "", "--mode=extract: a word, published:NAME, JSON or a file.")
 flags.DEFINE_string("name", "", "--mode=extract, finetune: the new subnet's name.")

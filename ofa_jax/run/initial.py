@@ -18,7 +18,7 @@ from ofa_jax.files import naming
 from ofa_jax.interop.hub import WEIGHTS, from_pretrained, read_described
 from ofa_jax.interop.once_for_all import CENTER_CROP, NORMALIZATION
 from ofa_jax.interop.torch_file import is_torch_file, load_torch_supernet
-from ofa_jax.names import local_path
+from ofa_jax.names import place
 from ofa_jax.network import Network
 from ofa_jax.run.config import Config
 from ofa_jax.run.data.transforms import other_normalization
@@ -141,7 +141,7 @@ def read_supernet(init: str, space: SearchSpace) -> Supernet:
     Raises:
       ValueError: there is none, or it cannot be read.
     """
-    path = local_path("init", init)
+    path = place("init", init)
     if is_torch_file(path):
         theirs, variables = load_torch_supernet(path, space)
     elif (path / WEIGHTS).is_file():
@@ -165,7 +165,7 @@ def card_at(init: str, space: SearchSpace) -> SupernetCard:
     Raises:
       ValueError: there is none, or it cannot be read.
     """
-    path = local_path("init", init)
+    path = place("init", init)
     if is_torch_file(path):
         images = Preprocessing(NORMALIZATION["mean"], NORMALIZATION["std"], CENTER_CROP)
         source = {"file": path.name, "sha256": checkpoint.checksum(path)}

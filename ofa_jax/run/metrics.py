@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -21,6 +21,7 @@ from ofa_jax.errors import InputError
 from ofa_jax.files import parse_json, read_text, write_text, writing
 from ofa_jax.plain import build
 from ofa_jax.run.processes import heartbeat, is_first
+from ofa_jax.storage import appending, is_link
 
 T = TypeVar("T")
 LINE_SECONDS = 15.0  # between progress lines where there is no terminal
@@ -34,22 +35,22 @@ class MetricsLog:
     """
 
     def __init__(self, workdir: Path | None, step: int):
-        self._file: TextIO | None = None
+        self._file: BinaryIO | None = None
         if workdir is None:
             return
         self._path = workdir / "metrics.jsonl"
-        lines = read_text(self._path).splitlines(True) if os.path.lexists(self._path) else []
+        there = self._path.exists() or is_link(self._path)
+        lines = read_text(self._path).splitlines(True) if there else []
         kept = [line for line in lines if _logged_by(line, step)]
         self._last = json.loads(kept[-1]) if kept else {}
-        if kept != lines[: len(kept)]:  # a damaged line between whole ones
+        if kept != lines:
             write_text(self._path, "".join(kept))
         with writing(self._path):
-            self._file = self._path.open("a", encoding="utf-8")
-            self._file.truncate(len("".join(kept).encode()))
+            self._file = appending(self._path)
         # Not `EventFileWriter`: its thread dies of a full disk, and then it waits for ever.
         (workdir / "tb").mkdir(exist_ok=True)
         file = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
-        self._board = RecordWriter((workdir / "tb" / file).open("ab"))
+        self._board = RecordWriter(appending(workdir / "tb" / file))
         self._log_event(file_version="brain.Event:2")
         # TensorBoard discards what was logged of later steps.
         self._log_event(step=step + 1, session_log=SessionLog(status=SessionLog.START))
@@ -60,6 +61,9 @@ class MetricsLog:
 
     def write(self, step: int, values: Mapping[str, float], phase: str, group: str) -> None:
         """Logs `values` of one step under `group`, such as "train" or "held_out".
+
+        In a bucket, where nothing can be appended to, "train" is kept until the next `flush`, or
+        for a while; a run that is killed meanwhile resumes before these steps.
 
         Raises:
           OSError: they could not be written.
@@ -72,10 +76,17 @@ class MetricsLog:
             for name, value in values.items()
         ]
         with writing(self._path):
-            self._file.write(json.dumps(record) + "\n")
-            self._file.flush()
+            self._file.write((json.dumps(record) + "\n").encode())
             self._log_event(step=step, summary=Summary(value=scalars))
-            self._board.flush()
+        if group != "train":
+            self.flush()
+
+    def flush(self) -> None:
+        """Has everything that was logged in its place; raises as `write`."""
+        if self._file is not None:
+            with writing(self._path):
+                self._file.flush()
+                self._board.flush()
 
     def _log_event(self, **event: Any) -> None:
         self._board.write(Event(wall_time=time.time(), **event).SerializeToString())

@@ -246,8 +246,14 @@ def end(text: str, code: int = LOST) -> NoReturn:
     if not several():
         _say(text)
         sys.exit(code)
-    _say(f"process {jax.process_index()} of {jax.process_count()}: {text}")
-    sys.stdout.flush()
-    if is_first():  # the others talk through it, and may have the same to say
+    end_at_once(text, code)
+
+
+def end_at_once(text: str, code: int) -> NoReturn:
+    """As `end`, from any thread: nothing is left as usual."""
+    _say(f"process {jax.process_index()} of {jax.process_count()}: {text}" if several() else text)
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    if several() and is_first():  # the others talk through it, and may have the same to say
         time.sleep(2)
     os._exit(code)

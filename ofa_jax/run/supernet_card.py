@@ -6,13 +6,14 @@ from pathlib import Path
 
 from ofa_jax.errors import InputError
 from ofa_jax.families import space_to_dict
-from ofa_jax.names import local_path
+from ofa_jax.names import place
 from ofa_jax.run.config import Config
 from ofa_jax.run.contents import init_digest
 from ofa_jax.run.data.sources import Dataset
 from ofa_jax.run.initial import card_at
 from ofa_jax.run.plan import Leg
 from ofa_jax.space import SearchSpace
+from ofa_jax.storage import resolved
 from ofa_jax.supernet import Preprocessing, SupernetCard
 
 
@@ -56,8 +57,8 @@ def check_taken_over(config: Config, workdir: Path) -> None:
     """
     if config.curriculum or (workdir / "config.json").is_file():
         return
-    place = local_path("init", config.init).resolve()
-    if place not in (workdir.resolve(), (workdir / "supernet").resolve()):
+    its = resolved(place("init", config.init))
+    if its not in (resolved(workdir), resolved(workdir / "supernet")):
         raise InputError(
             f"{workdir / 'supernet'} exists and is not init={config.init!r}: give another --workdir"
         )

@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ofa_jax import mesh
+from ofa_jax.checkpoint import SEAL
 from ofa_jax.errors import InputError
 from ofa_jax.network import Network, best_compute, build_supernet
 from ofa_jax.run import checkpoints, processes
@@ -28,6 +29,7 @@ from ofa_jax.run.report import write_report
 from ofa_jax.run.step import init_state, jit_step
 from ofa_jax.run.supernet_card import check_taken_over, supernet_card
 from ofa_jax.run.workdir import claim, locked
+from ofa_jax.storage import is_published
 from ofa_jax.supernet import save_supernet
 from ofa_jax.train.phases import phase_data
 from ofa_jax.train.sort_width import sort_width
@@ -74,17 +76,17 @@ def train(config: Config, workdir: Path) -> None:
     processes.check_same("data", {config.data.name: str(dataset)})
     devices = mesh.data_mesh(config.parallel.devices)
     mesh.check_batch(devices, config.data.batch_size, config.parallel.micro_steps)
-    legs = plan(config, len(dataset.train))
+    legs, directory = plan(config, len(dataset.train)), workdir / "supernet"
     with locked(workdir):  # another run might be writing the checkpoints that are looked at
         newest, broken = find_checkpoint(workdir, legs)
         done = newest.step if newest else 0
-        if done == end_of(legs) and processes.from_first((workdir / "supernet").is_dir):
+        if done == end_of(legs) and processes.from_first(lambda: is_published(directory, SEAL)):
             check_taken_over(config, workdir)
-            print(f"training is complete: {done} steps, {workdir / 'supernet'}")
+            print(f"training is complete: {done} steps, {directory}")
             return
-        if newest is None and processes.from_first((workdir / "supernet").exists):
+        if newest is None and processes.from_first(lambda: is_published(directory, SEAL)):
             raise InputError(
-                f"{workdir / 'supernet'} exists, and no checkpoint beside it is of this run: give"
+                f"{directory} exists, and no checkpoint beside it is of this run: give"
                 " another --workdir, or move it away to train anew"
             )
         print(dataset, flush=True)
@@ -225,6 +227,7 @@ def train_leg(
                 record(run, leg, log, progress, pending)  # never save what is not finite
                 pending = []
             if saving:
+                log.flush()  # what a checkpoint has behind it is never logged again
                 checkpoints.save_step(manager, step, state, {"phase": leg.name})
             if stopping:
                 break

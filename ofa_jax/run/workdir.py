@@ -1,19 +1,17 @@
 """The directory of a run: it belongs to one configuration."""
 
 import contextlib
-import fcntl
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import jax
 
 from ofa_jax.errors import InputError
-from ofa_jax.files import LONGEST, naming, read_object, short, shown, write_json
+from ofa_jax.files import naming, read_object, short, shown, write_json
 from ofa_jax.plain import build
-from ofa_jax.run import processes
+from ofa_jax.run import lock, processes
 from ofa_jax.run.config import Config, from_dict, to_dict
 from ofa_jax.run.contents import PLACES, contents, same_place
 from ofa_jax.run.data.sources import Dataset
@@ -99,16 +97,15 @@ def check_processes(workdir: Path, config: Config) -> None:
     processes.check_same("their config", {**values, **versions})
 
 
-OF_A_RUN = (".lock", "config.json", "supernet")  # one of them makes a directory a run's
-_locked: set[Path] = set()  # by this process
+OF_A_RUN = (lock.LOCK, "config.json", "supernet")  # one of them makes a directory a run's
 
 
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-    """Keeps other processes out of a run's directory until left; within itself it does nothing.
+    """Keeps other processes out of a run's directory until left, as `lock.locked`.
 
-    The lock is the system's: it goes when the process does, however that ends. Of several
-    processes the first one holds it. A directory that is no run's yet stays as it is.
+    Of several processes the first one holds the lock. A directory that is no run's yet stays as it
+    is.
 
     Raises:
       ValueError: it is in use, or cannot be written.
@@ -117,7 +114,7 @@ def locked(workdir: Path) -> Iterator[None]:
         with processes.together():
             if processes.is_first() and any((workdir / name).exists() for name in OF_A_RUN):
                 with _written(workdir):
-                    _lock(workdir, held)
+                    held.enter_context(lock.locked(workdir))
         yield
 
 
@@ -145,7 +142,7 @@ def _write_config(
 ) -> None:
     with _written(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
-        _lock(workdir, held)
+        held.enter_context(lock.locked(workdir))
         check_contents(workdir, config, dataset)
         write_json(workdir / "config.json", _plain(config))
 
@@ -155,29 +152,8 @@ def _written(workdir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or error
+        reason = error.strerror or short(error)
         raise InputError(f"workdir {workdir} cannot be written: {reason}") from error
-
-
-def _lock(workdir: Path, held: contextlib.ExitStack) -> None:
-    path = workdir.resolve() / ".lock"
-    if path in _locked:
-        return
-    _take(held.enter_context(path.open("a+", encoding="utf-8")), workdir)
-    _locked.add(path)
-    held.callback(_locked.discard, path)
-
-
-def _take(lock: TextIO, workdir: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        lock.seek(0)
-        owner = short(lock.read(LONGEST))
-        raise InputError(f"{workdir} is in use by another run, process {owner}") from error
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
 
 
 def stored_config(workdir: Path) -> Config:

@@ -21,6 +21,7 @@ from ofa_jax.errors import InputError
 from ofa_jax.files import naming, read_object, read_text, short, shown
 from ofa_jax.plain import build
 from ofa_jax.space import PIXELS, Arch, SearchSpace
+from ofa_jax.storage import as_path
 from ofa_jax.topology import Add, Conv, Gene, Layer, Layers, Size, Value, narrow
 from ofa_jax.topology import Part as PartOfNet
 
@@ -209,7 +210,7 @@ def load_latency_table(path: str | Path, space: SearchSpace) -> LatencyTable:
     Raises:
       ValueError: no table there; a key, resolution or unit missing, by name; not milliseconds.
     """
-    path = Path(path)
+    path = as_path(path)
     milliseconds, about = _read_yamls(path) if path.is_dir() else _read_json(path)
     table = LatencyTable(space, str(path), milliseconds, about)
     table._flat  # noqa: B018  looks every key up

@@ -22,6 +22,7 @@ from ofa_jax.families import space_to_dict
 from ofa_jax.files import naming, parse_json, read_arrays, short, shown, written
 from ofa_jax.plain import build
 from ofa_jax.space import PIXELS, Arch, SearchSpace
+from ofa_jax.storage import as_path
 
 Tree = Any
 # The sizes the reference's predictors know: MobileNetV3's in steps of 16, ResNet50's these alone.
@@ -279,7 +280,7 @@ def load_predictor(path: str | Path, space: SearchSpace) -> Predictor:
     Raises:
       ValueError: no such file, no predictor, or one of another space.
     """
-    path = Path(path)
+    path = as_path(path)
     if not path.exists():
         raise InputError(f"no predictor at {path}")
     with naming(path):

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ofa_jax import storage
 from ofa_jax.alone import Alone
 from ofa_jax.errors import InputError
 from ofa_jax.files import write_json
@@ -68,10 +69,10 @@ def build_latency_table(
     Raises:
       ValueError: another dtype, numbers below 1, or no directory for `path`.
     """
-    path = Path(path)
+    path = storage.as_path(path)
     if dtype not in ("float32", "bfloat16"):
         raise InputError(f"dtype={dtype!r}: expected float32 or bfloat16")
-    if not path.absolute().parent.is_dir():
+    if not storage.takes_files(storage.absolute(path).parent):
         raise InputError(f"{path} cannot be written: there is no directory {path.parent}")
     numbers = [("batch_size", batch_size), ("repeats", repeats)]
     for name, value in (*numbers, *(("resolutions", size) for size in resolutions)):

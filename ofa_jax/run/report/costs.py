@@ -10,6 +10,7 @@ from ofa_jax.run.metrics import clock
 from ofa_jax.run.report.page import NOT_YET, facts, folded, paragraph, percent, table
 from ofa_jax.run.report.read import RunFiles
 from ofa_jax.run.report.template import Markup, filled
+from ofa_jax.storage import modified
 
 VERSIONS = ("ofa-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -61,7 +62,7 @@ def environment(run: RunFiles, workdir: Path) -> Markup:
 def _newest(workdir: Path) -> str:
     """When the run last wrote what the page shows; not now, so that the page stays as it is."""
     patterns = ("*.json*", "search/*.json*", "subnets/*/card.json")
-    times = [path.stat().st_mtime for pattern in patterns for path in workdir.glob(pattern)]
+    times = [modified(path) for pattern in patterns for path in workdir.glob(pattern)]
     if not times:
         return "nothing yet"
     return f"{datetime.datetime.fromtimestamp(max(times), datetime.UTC):%Y-%m-%d %H:%M} UTC"

@@ -11,6 +11,7 @@ from ofa_jax.files import parse_json, read_object
 from ofa_jax.names import printable
 from ofa_jax.run.config import from_dict
 from ofa_jax.space import SearchSpace
+from ofa_jax.storage import absolute
 
 Row = dict[str, Any]
 POINTS = 400  # of a curve: more look the same
@@ -92,7 +93,7 @@ def read_run(workdir: Path) -> RunFiles:
     trained = _trained_space(workdir)
     cards = [_object(path) for path in sorted((workdir / "subnets").glob("*/card.json"))]
     return RunFiles(
-        name=printable(workdir.absolute().name),
+        name=printable(absolute(workdir).name),
         config=config,
         steps=log.steps,
         phases=phases_of(log.steps),

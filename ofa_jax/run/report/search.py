@@ -18,6 +18,7 @@ from ofa_jax.run.report.page import (
 )
 from ofa_jax.run.report.read import RunFiles
 from ofa_jax.run.report.template import Markup, filled, joined
+from ofa_jax.storage import as_path
 
 
 def search(run: RunFiles, workdir: Path) -> Markup:
@@ -37,7 +38,7 @@ def _costs(run: RunFiles, kind: str, workdir: Path) -> list[float]:
         config = from_dict(run.config)
     except InputError:
         return []
-    table = Path(config.search.latency_table or workdir / "search" / "latency.json")
+    table = as_path(config.search.latency_table or workdir / "search" / "latency.json")
     if kind != config.search.cost or (kind == "latency" and not table.exists()):
         return []
     cost = cost_function(config, run.space, workdir / "search")
