@@ -2,6 +2,7 @@
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -14,7 +15,7 @@ from ofa_jax.search.cost import macs, params
 from ofa_jax.search.functions import Function
 from ofa_jax.search.latency import load_latency_table
 from ofa_jax.search.memory import activation_bytes
-from ofa_jax.space import SearchSpace
+from ofa_jax.space import Arch, SearchSpace
 from ofa_jax.subnets.latency import build_latency_table
 
 # What a person reads each cost in: name, and how much one is.
@@ -28,10 +29,8 @@ def cost_function(config: Config, space: SearchSpace, directory: Path) -> Functi
     For latency without a table, one of this machine is measured, once.
     """
     settings = config.search
-    if settings.cost == "params":
-        return lambda arch, resolution: params(space, arch)
     if settings.cost != "latency":
-        counted = {"macs": macs, "memory": activation_bytes}[settings.cost]
+        counted = {"macs": macs, "memory": activation_bytes, "params": _params}[settings.cost]
         return functools.partial(counted, space)
     path = directory / "latency.json"
     if settings.latency_table:
@@ -44,6 +43,10 @@ def cost_function(config: Config, space: SearchSpace, directory: Path) -> Functi
             ).source
         )  # fmt: skip
     return load_latency_table(path, space)
+
+
+def _params(space: SearchSpace, arch: Arch, resolution: Any) -> Any:
+    return params(space, arch)
 
 
 def search_resolutions(config: Config) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ import numpy as np
 from ofa_jax.errors import InputError
 from ofa_jax.search.functions import (
     Function,
+    as_pytree,
     check_functions,
     exactly,
     feasible,
@@ -111,7 +112,8 @@ def evolve(
     start = feasible(genome, costs, limits)
     keys = jax.random.split(key, len(limits))
     bounds = limits.astype(np.float32)  # what costs are compared in; the results, exactly
-    state = _evolve(genome, score, costs, settings, keys, bounds, start)
+    trees = as_pytree(score), tuple(map(as_pytree, costs))
+    state = _evolve(genome, settings, *trees, keys, bounds, start)
     if bool(state.broken.any()):
         raise InputError(f"{name_of(score)} gave NaN for a subnet of {space.name}")
     genes = np.asarray(state.genes)
@@ -150,12 +152,12 @@ def _limits(constraints: Sequence[Any], count: int) -> np.ndarray:
     return limits
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _evolve(
     genome: Genome,
+    settings: Settings,
     score: Function,
     costs: tuple[Function, ...],
-    settings: Settings,
     keys: jax.Array,
     limits: jax.Array,
     starts: jax.Array,

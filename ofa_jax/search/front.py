@@ -18,6 +18,7 @@ from ofa_jax.errors import InputError
 from ofa_jax.search.evolution import TRIES, Found, Settings, check_settings, first_that
 from ofa_jax.search.functions import (
     Function,
+    as_pytree,
     cheapest,
     check_functions,
     exactly,
@@ -80,9 +81,10 @@ def find_front(
     settings = Settings(population, generations)
     check_settings(settings, least=2 * RUNGS)
     check_functions(genome, {"score": score, "cost": cost})
-    start = np.asarray(cheapest(genome, (cost,), np.zeros((1, 1), np.float32)))[0]
+    trees = as_pytree(score), as_pytree(cost)
+    start = np.asarray(cheapest(genome, trees[1:], np.zeros((1, 1), np.float32)))[0]
     limits = _ladder(genome, cost, start).astype(np.float32)
-    born = _climb(genome, score, cost, settings, key, limits, start)
+    born = _climb(genome, settings, *trees, key, limits, start)
     genes, scores, costs = (np.asarray(leaf).reshape(-1, *leaf.shape[2:]) for leaf in born)
     if np.isnan(scores).any() or np.isnan(costs).any():
         raise InputError(
@@ -142,12 +144,12 @@ def best_within(front: Sequence[Found], limit: float) -> Found:
     return within[-1]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _climb(
     genome: Genome,
+    settings: Settings,
     score: Function,
     cost: Function,
-    settings: Settings,
     key: jax.Array,
     limits: jax.Array,
     start: jax.Array,

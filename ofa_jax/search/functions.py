@@ -1,5 +1,11 @@
-"""A search's functions, scores and costs: checks, values, and the cheapest subnets."""
+"""A search's functions, scores and costs: checks, values, and the cheapest subnets.
 
+A compiled search takes its functions as pytrees: their arrays are arguments of the program. A new
+predictor of the same shape is thus no new compilation, and no program keeps an old one's weights.
+"""
+
+import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +19,37 @@ from ofa_jax.search.genes import Genome
 from ofa_jax.space import Arch
 
 Function = Callable[[Arch, Any], Any]  # (arch, resolution) -> scalar, pure
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Static:
+    """A function that is part of the program: compared by its arguments, as a `partial` is not."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+    keywords: frozenset[tuple[str, Any]] = frozenset()
+
+    def __call__(self, arch: Arch, resolution: Any) -> Any:
+        """What the function gives."""
+        return self.function(*self.args, arch, resolution, **dict(self.keywords))
+
+
+def as_pytree(function: Function) -> Function:
+    """The function as a pytree of arrays, to be an argument of a compiled search.
+
+    A pytree whose leaves are arrays, such as a `Predictor` or a `jax.tree_util.Partial`, is one
+    already. Any other function has no leaves. A `functools.partial` equals another of the same
+    function and arguments, if these can be hashed; what else there is equals itself alone.
+    """
+    if all(isinstance(leaf, jax.Array | np.ndarray) for leaf in jax.tree.leaves(function)):
+        return function
+    if isinstance(function, functools.partial):
+        static = Static(function.func, function.args, frozenset(function.keywords.items()))
+        with contextlib.suppress(TypeError):  # an argument that cannot be hashed
+            hash(static)
+            return static
+    return Static(function)
 
 
 def check_functions(genome: Genome, functions: dict[str, Function]) -> None:
@@ -42,7 +79,8 @@ def feasible(genome: Genome, costs: tuple[Function, ...], limits: np.ndarray) ->
     """
     # With one cost the cheapest subnet is the same for all constraints, infinite ones too.
     bounds = np.zeros((1, 1)) if len(costs) == 1 else limits
-    subnets = np.asarray(cheapest(genome, costs, bounds.astype(np.float32)))
+    trees = tuple(map(as_pytree, costs))
+    subnets = np.asarray(cheapest(genome, trees, bounds.astype(np.float32)))
     subnets = np.broadcast_to(subnets, (len(limits), genome.length))
     for genes, limit in zip(subnets, limits, strict=True):
         spent = exactly(genome, costs, genes)
@@ -64,7 +102,7 @@ def exactly(genome: Genome, functions: tuple[Function, ...], genes: Any) -> np.n
     return np.asarray([float(f(arch, int(resolution))) for f in functions])
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=0)
 def cheapest(genome: Genome, costs: tuple[Function, ...], limits: jax.Array) -> jax.Array:
     """`[constraints, genes]`: what exceeds (or undercuts) each of the limits by least (by most).
 

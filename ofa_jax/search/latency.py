@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import yaml
 
-from ofa_jax.errors import InputError
+from ofa_jax.errors import InputError, foreign
 from ofa_jax.files import naming, read_object, read_text, short, shown
 from ofa_jax.plain import build
 from ofa_jax.space import PIXELS, Arch, SearchSpace
@@ -52,21 +52,35 @@ class Part(NamedTuple):
     block: int | None = None
 
 
+@jax.tree_util.register_pytree_node_class
 @dataclasses.dataclass(frozen=True, eq=False)
 class LatencyTable:
     """`table(arch, resolution)` is milliseconds: exact for concrete archs, float32 if traced.
 
+    A pytree of its `values`; `source` and `about` do not go through transformations.
+
     Attributes:
       space: whose subnets it knows.
+      resolutions: pixels that it knows.
+      values: `[resolutions, pieces]` milliseconds, in the order of `parts`.
       source: the file or directory it was read from.
-      milliseconds: of each key, by resolution.
       about: batch size, dtype, machine and versions, as the file says.
     """
 
     space: SearchSpace
+    resolutions: tuple[int, ...]
+    values: Any
     source: str
-    milliseconds: Mapping[int, Mapping[str, float]]
     about: Mapping[str, Any]
+
+    def tree_flatten(self) -> tuple[tuple[Any], tuple[Any, ...]]:
+        """The `values`, and what a program is compiled for."""
+        return (self.values,), (self.space, self.resolutions)
+
+    @classmethod
+    def tree_unflatten(cls, known: tuple[Any, ...], children: tuple[Any]) -> "LatencyTable":
+        """The inverse of `tree_flatten`."""
+        return cls(known[0], known[1], children[0], "the latency table", {})
 
     def __call__(self, arch: Arch, resolution: Any) -> Any:
         """Milliseconds of one arch; NaN at a traced resolution that is not in the table.
@@ -74,70 +88,81 @@ class LatencyTable:
         Raises:
           ValueError: a concrete resolution that is not in the table.
         """
-        traced = any(isinstance(v, jax.core.Tracer) for v in jax.tree.leaves((arch, resolution)))
+        leaves = jax.tree.leaves((self.values, arch, resolution))
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
         if not isinstance(resolution, jax.core.Tracer):
             self.check(int(resolution))
         xp = jnp if traced else np
-        table = self._flat
+        places = _places(self.space)
         fields = [xp.asarray(getattr(arch, field)) for field in self.space.dimensions]
         genes = xp.concatenate([*fields, xp.zeros(1, fields[0].dtype)])  # the last one: no gene
-        index = table.offsets + (table.strides * genes[table.genes]).sum(-1, dtype=np.int32)
-        known = xp.asarray(table.resolutions, np.int32) == resolution
+        index = places.offsets + (places.strides * genes[places.genes]).sum(-1, dtype=np.int32)
+        known = xp.asarray(self.resolutions, np.int32) == resolution
         row = known.argmax().astype(np.int32)
-        values = xp.asarray(table.values, np.float32 if traced else np.float64)
-        entry_times = values.reshape(-1)[row * table.values.shape[1] + index]
+        values = xp.asarray(self.values, np.float32 if traced else np.float64)
+        entry_times = values.reshape(-1)[row * values.shape[1] + index]
         active = xp.asarray(self.space.active(arch.depth))
-        kept = xp.concatenate([active, xp.ones(1, bool)])[table.blocks]
+        kept = xp.concatenate([active, xp.ones(1, bool)])[places.blocks]
         total = xp.where(kept, entry_times, 0).sum()
         return xp.where(known.any(), total, np.nan) if traced else float(total)
 
     def check(self, resolution: int) -> None:
         """Raises `ValueError` unless the table has the resolution."""
-        if resolution not in self.milliseconds:
+        if resolution not in self.resolutions:
             raise InputError(
-                f"{self.source} has no resolution {resolution}: it has {sorted(self.milliseconds)}"
+                f"{self.source} has no resolution {resolution}: it has {sorted(self.resolutions)}"
             )
 
-    @functools.cached_property
-    def _flat(self) -> "_Flat":
-        return _flatten(self.space, self.milliseconds, self.source)
+
+def latency_table(
+    space: SearchSpace,
+    milliseconds: Mapping[int, Mapping[str, float]],
+    source: str,
+    about: Mapping[str, Any],
+) -> LatencyTable:
+    """The table of these milliseconds of each key, by resolution.
+
+    Raises:
+      ValueError: a key of the space is missing, by name.
+    """
+    rows = [
+        [
+            _look_up(table, piece.key, resolution, source)
+            for part in parts(space, resolution)
+            for piece in part.pieces.flat
+        ]
+        for resolution, table in milliseconds.items()
+    ]
+    return LatencyTable(space, tuple(milliseconds), np.asarray(rows), source, about)
 
 
-class _Flat(NamedTuple):
-    """The table as arrays: a part's key is at offset + the sum of stride x gene."""
+class _Places(NamedTuple):
+    """Where a row has each part's pieces: at offset + the sum of stride x gene."""
 
-    resolutions: tuple[int, ...]
-    values: np.ndarray  # [resolutions, keys] milliseconds
     offsets: np.ndarray  # [parts]
     strides: np.ndarray  # [parts, genes]
     genes: np.ndarray  # [parts, genes], of the arch's fields one after the other, and a zero
     blocks: np.ndarray  # [parts], of the space's blocks, and one that is always there
 
 
-def _flatten(
-    space: SearchSpace, milliseconds: Mapping[int, Mapping[str, float]], source: str
-) -> _Flat:
+@functools.cache
+def _places(space: SearchSpace) -> _Places:
     starts, total = {}, 0
     for field, dimension in space.dimensions.items():
         starts[field] = total
         total += len(dimension.values)
-    rows, offsets, strides, genes, blocks = [], [], [], [], []
-    for resolution, table in milliseconds.items():
-        row: list[float] = []
-        for part in parts(space, resolution):
-            offsets.append(len(row))
-            shape = part.pieces.shape
-            strides.append([int(np.prod(shape[i + 1 :])) for i in range(len(shape))])
-            genes.append([starts[field] + index for field, index in part.genes])
-            blocks.append(len(space.blocks) if part.block is None else part.block)
-            row += [_look_up(table, piece.key, resolution, source) for piece in part.pieces.flat]
-        rows.append(row)
-    count = len(offsets) // len(rows)  # every resolution has the same parts
+    offsets, strides, genes, blocks, count = [], [], [], [], 0
+    for part in parts(space, space.resolutions[0]):  # the same at any
+        offsets.append(count)
+        shape = part.pieces.shape
+        strides.append([int(np.prod(shape[i + 1 :])) for i in range(len(shape))])
+        genes.append([starts[field] + index for field, index in part.genes])
+        blocks.append(len(space.blocks) if part.block is None else part.block)
+        count += part.pieces.size
     most = max(map(len, genes))
-    padded = [[*s, *[0] * (most - len(s))] for s in strides[:count]]
-    pointed = [[*g, *[total] * (most - len(g))] for g in genes[:count]]
-    places = (offsets[:count], padded, pointed, blocks[:count])
-    return _Flat(tuple(milliseconds), np.asarray(rows), *(np.asarray(p, np.int32) for p in places))
+    padded = [[*s, *[0] * (most - len(s))] for s in strides]
+    pointed = [[*g, *[total] * (most - len(g))] for g in genes]
+    return _Places(*(np.asarray(p, np.int32) for p in (offsets, padded, pointed, blocks)))
 
 
 def _look_up(table: Mapping[str, float], key: str, resolution: int, source: str) -> float:
@@ -212,9 +237,7 @@ def load_latency_table(path: str | Path, space: SearchSpace) -> LatencyTable:
     """
     path = as_path(path)
     milliseconds, about = _read_yamls(path) if path.is_dir() else _read_json(path)
-    table = LatencyTable(space, str(path), milliseconds, about)
-    table._flat  # noqa: B018  looks every key up
-    return table
+    return latency_table(space, milliseconds, str(path), about)
 
 
 MOST_MS = 1e9  # of one entry: more than a week
@@ -272,18 +295,19 @@ def _read_yamls(directory: Path) -> tuple[dict[int, dict[str, float]], dict[str,
     numbered = sorted((int(name), path) for name, path in files.items() if _is_pixels(name))
     if not numbered:
         raise InputError(f"{directory} has no table: expected <resolution>{suffix}")
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     tables = {}
     for resolution, path in numbered:
-        text = read_text(path)
-        try:
-            data = yaml.load(text, Loader=loader)
-        except Exception as error:  # also of dates and numbers that are none
-            raise InputError(f"{path} is not YAML: {short(error)}") from error
+        data = _read_yaml(path)
         with naming(path):
             entries = build(dict[str, _Theirs], data, "table", strict=False)
         tables[resolution] = {key: entry.mean for key, entry in entries.items()}
     return tables, {"unit": UNIT, "batch_size": 1}
+
+
+def _read_yaml(path: Path) -> Any:
+    text = read_text(path)
+    with foreign(lambda error: f"{path} is not YAML: {short(error)}"):
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def _read_json(path: Path) -> tuple[dict[int, dict[str, float]], dict[str, Any]]:

@@ -43,9 +43,12 @@ class MLP(nn.Module):
         return nn.Dense(1, name="out")(x)[..., 0]
 
 
+@jax.tree_util.register_pytree_node_class
 @dataclasses.dataclass(frozen=True, eq=False)
 class Predictor:
     """`predictor(arch, resolution)` is the accuracy expected of a subnet, in [0, 1].
+
+    A pytree of its `params`; `report` does not go through transformations.
 
     Attributes:
       space: whose subnets it knows.
@@ -58,6 +61,15 @@ class Predictor:
     bins: tuple[tuple[int, int], ...]
     params: Tree
     report: Mapping[str, Any]
+
+    def tree_flatten(self) -> tuple[tuple[Tree], tuple[Any, ...]]:
+        """The `params`, and what a program is compiled for."""
+        return (self.params,), (self.space, self.bins)
+
+    @classmethod
+    def tree_unflatten(cls, known: tuple[Any, ...], children: tuple[Tree]) -> "Predictor":
+        """The inverse of `tree_flatten`."""
+        return cls(known[0], known[1], children[0], {})
 
     def __call__(self, arch: Arch, resolution: Any) -> jax.Array:
         """Accuracy of one arch; NaN at a traced resolution that it does not know.

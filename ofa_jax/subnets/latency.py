@@ -24,7 +24,14 @@ from ofa_jax.alone import Alone
 from ofa_jax.errors import InputError
 from ofa_jax.files import write_json
 from ofa_jax.network import build_subnet
-from ofa_jax.search.latency import UNIT, LatencyTable, Piece, load_latency_table, parts
+from ofa_jax.search.latency import (
+    UNIT,
+    LatencyTable,
+    Piece,
+    latency_table,
+    load_latency_table,
+    parts,
+)
 from ofa_jax.space import SearchSpace
 
 WARM = 3  # calls before the first that counts
@@ -94,7 +101,7 @@ def build_latency_table(
         alone = {
             r: {key: row["median"] for key, row in table.items()} for r, table in tables.items()
         }
-        summed = LatencyTable(space, str(path), alone, about)
+        summed = latency_table(space, alone, str(path), about)
         whole = _whole_subnets(summed, resolutions, image, repeats, FIT + validate, seed, track)
         about |= _check(whole)
     write_json(path, {**about, "resolutions": tables})

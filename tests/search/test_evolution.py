@@ -1,7 +1,10 @@
 """Evolution and front, against brute force where every subnet can be counted."""
 
+import dataclasses
 import functools
+import gc
 import itertools
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +14,11 @@ import pytest
 import ofa_jax
 from ofa_jax import search
 from ofa_jax.families import MobileNetSpace
+from ofa_jax.search import evolution, functions, predictor
+from ofa_jax.search import front as front_lib
 from ofa_jax.search.genes import Genome, crossover
+from ofa_jax.search.latency import latency_table, parts
+from ofa_jax.search.memory import activation_bytes
 from ofa_jax.space import Arch, Stage
 
 KEY = jax.random.key(0)
@@ -167,3 +174,96 @@ def test_mutation_and_crossover(space):
     )
     shares = (crossed == np.asarray(parent)[None]).mean(0)[differ]
     np.testing.assert_allclose(shares, 0.5, atol=0.05)
+
+
+def predictor_of(space, seed):
+    """One of random weights, which is as good as any other to compile for."""
+    bins = tuple((size, size + 1) for size in SIZES)
+    net, count = predictor.MLP((8,)), predictor.feature_count(space, bins)
+    params = net.init(jax.random.key(seed), np.zeros(count, np.float32))["params"]
+    return search.Predictor(space, bins, params, {"seed": seed})
+
+
+def table_of(space, seed):
+    """One of random milliseconds."""
+    rng, milliseconds = np.random.default_rng(seed), {}
+    for size in SIZES:
+        pieces = [piece for part in parts(space, size) for piece in part.pieces.flat]
+        milliseconds[size] = {piece.key: rng.uniform(1, 2) for piece in pieces}
+    return latency_table(space, milliseconds, "random", {"seed": seed})
+
+
+def programs():
+    """How many programs the searches have compiled so far."""
+    jitted = (evolution._evolve, functions.cheapest, front_lib._climb)
+    return [function._cache_size() for function in jitted]
+
+
+def test_another_predictor_or_table_is_no_new_compilation(few):
+    def run(seed):
+        score, cost = predictor_of(few, seed), table_of(few, seed)
+        budget = cost(few.largest(), SIZES[-1]) * 0.8
+        (found,) = search.evolve(few, score, cost, [budget], key=KEY, generations=3)
+        front = search.find_front(few, score, cost, key=KEY, generations=2, population=128)
+        for one in (found, *front.found):
+            assert one.score == float(score(one.arch, one.resolution))
+            assert one.cost == cost(one.arch, one.resolution)
+        assert found.cost <= budget
+        return found
+
+    before = programs()
+    first = run(0)
+    compiled = programs()
+    assert [b - a for a, b in zip(before, compiled, strict=True)] == [1, 1, 1]
+    second = run(1)
+    assert programs() == compiled
+    assert first.score != second.score
+
+
+def test_equal_costs_are_one_compilation_and_others_are_not(few):
+    score = predictor_of(few, 0)
+
+    def run(cost):
+        search.evolve(few, score, cost, [1e9], key=KEY, generations=3, population=8)
+
+    run(cost_of(few))
+    compiled = programs()
+    run(cost_of(few))  # another `partial` of the same function and space
+    run(functools.partial(ofa_jax.macs, dataclasses.replace(few)))  # an equal space
+    assert programs() == compiled
+    run(functools.partial(activation_bytes, few))
+    assert programs()[0] == compiled[0] + 1
+
+
+def test_arrays_of_a_users_function_are_arguments_too(few):
+    def score(weights, arch, resolution):
+        return jax.nn.sigmoid((weights * arch.expand).sum())
+
+    rng = np.random.default_rng(0)
+    for attempt in range(2):
+        weights = jnp.asarray(rng.normal(size=len(few.blocks)), jnp.float32)
+        bound = jax.tree_util.Partial(score, weights)
+        (found,) = search.evolve(few, bound, cost_of(few), [1e9], key=KEY, generations=20)
+        best = weights * jnp.where(weights > 0, 2, 0)
+        assert found.score == pytest.approx(float(jax.nn.sigmoid(best.sum())), abs=1e-6)
+        if attempt == 0:
+            compiled = programs()
+    assert programs() == compiled
+
+
+def test_an_unhashable_argument_is_part_of_the_program(few):
+    def score(weights, arch, resolution):
+        return jax.nn.sigmoid((np.asarray(weights) * arch.expand).sum())
+
+    bound = functools.partial(score, [1.0, -1.0, 1.0, -1.0])
+    (found,) = search.evolve(few, bound, cost_of(few), [1e9], key=KEY, generations=20)
+    assert found.score == pytest.approx(float(jax.nn.sigmoid(4.0)), abs=1e-6)
+
+
+def test_a_search_keeps_no_weights(few):
+    score = predictor_of(few, 2)
+    kept = [weakref.ref(leaf) for leaf in jax.tree.leaves(score)]
+    search.evolve(few, score, cost_of(few), [1e9], key=KEY, generations=3)
+    del score
+    gc.collect()
+    assert [one() for one in kept] == [None] * 4
