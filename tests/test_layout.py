@@ -165,3 +165,39 @@ def test_what_no_test_imports_imports_what_there_is():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and top(node.module or "") == "ofa_jax":
                 assert node.module.partition(".")[2] in MODULES, f"{path.name}: {node.module}"
+
+
+PUBLIC = {"_asdict", "_replace", "_fields", "_make", "_exit"}  # of tuples, and of `os`
+NOT_PUBLIC = ("tensorboard.compat", "tensorboard.summary.writer")
+
+
+def private_names(path):
+    """What a file uses of other libraries, or of another object, that is not public."""
+    tree = ast.parse(path.read_text())
+    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    own |= {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and is_self(n.value)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and not is_self(node.value):
+            private = node.attr.startswith("_") and not node.attr.startswith("__")
+            if private and node.attr not in PUBLIC | own:
+                yield ast.unparse(node)
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "ofa_jax":
+            continue
+        if any(part.startswith("_") and part != "__future__" for part in parts):
+            yield name
+        yield from (known for known in NOT_PUBLIC if name.startswith(known))
+
+
+def is_self(node):
+    return isinstance(node, ast.Name) and node.id in ("self", "cls")
+
+
+def test_what_is_not_public_is_listed_with_its_reason():
+    page = (ROOT / "docs/internals.md").read_text()
+    _, _, section = page.partition("## What is not public")
+    listed = section.partition("\n## ")[0]
+    for name, path in MODULES.items():
+        for private in private_names(path):
+            assert f"`{private}" in listed, f"{name} uses {private}"

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ofa_jax import names
-from ofa_jax.errors import InputError
+from ofa_jax.errors import InputError, foreign
 from ofa_jax.extras import check_installed
 from ofa_jax.families import space_from_dict, space_to_dict
 from ofa_jax.files import naming, read_object, short, write_json, write_text
@@ -163,26 +163,21 @@ def push_to_hub(directory: Path, name: str, *, private: bool = False) -> str:
     from huggingface_hub import HfApi
 
     read_object(directory / DESCRIPTION, "space")
-    try:
+    with foreign(lambda error: f"{name!r} could not be pushed to the Hub: {short(error)}"):
         api = HfApi(library_name="ofa_jax")
         api.create_repo(name, private=private, exist_ok=True)
         return str(api.upload_folder(repo_id=name, folder_path=str(directory)))
-    except Exception as error:  # of the network, of the Hub, and of names that it refuses
-        raise InputError(f"{name!r} could not be pushed to the Hub: {short(error)}") from error
 
 
 def _download(name: str, revision: str | None) -> Path:
     check_installed(f"{name!r}, which is no directory here,", EXTRA, "huggingface_hub")
     from huggingface_hub import snapshot_download
 
-    try:
+    what = f"{name!r} is no directory, and cannot be had from the Hub"
+    with foreign(lambda error: f"{what}: {short(error)}"):
         return Path(snapshot_download(
             name, revision=revision, allow_patterns=[WEIGHTS, DESCRIPTION], library_name="ofa_jax"
         ))  # fmt: skip
-    except Exception as error:  # of the network, of the Hub, and of names that it refuses
-        raise InputError(
-            f"{name!r} is no directory, and cannot be had from the Hub: {short(error)}"
-        ) from error
 
 
 def _named(tree: Tree) -> list[tuple[str, Any]]:
@@ -197,11 +192,9 @@ def _read_variables(path: Path, like: Tree) -> Tree:
 
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    try:
-        with local_copy(path) as file:
-            arrays = load_file(file)
-    except Exception as error:  # its parser, and memory: a header may say any size
-        raise InputError(f"{path} is no safetensors file: {short(error)}") from error
+    what = f"{path} is no safetensors file"
+    with foreign(lambda error: f"{what}: {short(error)}"), local_copy(path) as file:
+        arrays = load_file(file)
     expected = dict(_named(like))
     wrong = sorted(expected.keys() ^ arrays.keys()) or sorted(
         name for name in expected if arrays[name].shape != expected[name].shape

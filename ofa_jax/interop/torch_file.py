@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ofa_jax.errors import InputError
+from ofa_jax.errors import InputError, foreign
 from ofa_jax.extras import check_installed
 from ofa_jax.families import get_space, list_spaces
 from ofa_jax.files import check_regular, naming, short
@@ -81,15 +81,15 @@ def read_state_dict(path: Path) -> dict[str, Any]:
     check_installed(f"{path}, a PyTorch file,", "torch", "torch")
     import torch
 
-    try:
-        with local_copy(path) as file:
-            loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip, EOF and torch's own errors: all mean the same here
+    def refused(error: Exception) -> str:
         reason = short(str(error).strip().split("\n")[0].split(". ")[0] or repr(error), 120)
-        raise InputError(
+        return (
             f"{path} is not a plain tensor file, refused: {reason};"
             " torch.save(net.state_dict(), …) writes one"
-        ) from error
+        )
+
+    with foreign(refused), local_copy(path) as file:
+        loaded = torch.load(file, map_location="cpu", weights_only=True)
     loaded = _innermost(loaded)
     if not isinstance(loaded, Mapping) or not all(
         isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in loaded.items()

@@ -113,7 +113,7 @@ def main(_: list[str]) -> None:
     except Preempted as stop:
         print(f"{stop}: the same command resumes", file=sys.stderr)
         sys.exit(signals.PREEMPTED)
-    except Exception as error:
+    except Exception as error:  # a fault of the program: said, and raised again
         fail_unexpectedly(error)
     finally:
         signals.all_done()

@@ -11,7 +11,7 @@ LARGEST = 2**27  # pixels; damaged headers say any number, and memory is taken f
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(LARGEST))  # read when it is imported
 import cv2  # noqa: E402
 
-from ofa_jax.errors import InputError  # noqa: E402
+from ofa_jax.errors import InputError, foreign  # noqa: E402
 from ofa_jax.files import short  # noqa: E402
 
 # Batches are made in parallel already; OpenCV's own threads would only fight over the cores.
@@ -41,16 +41,17 @@ def decode(image: bytes | np.ndarray) -> np.ndarray:
     """
     if isinstance(image, np.ndarray):
         return _three_channels(image)
-    try:
+    with foreign(_reason):
         pixels = _decode(image)
         if pixels is not None:
             pixels = _turned(pixels, _orientation(image))
-    except Exception as error:  # each library has its own
-        reason = f"OpenCV: {error.err}" if isinstance(error, cv2.error) else error
-        raise InputError(short(reason)) from error
     if pixels is None or pixels.ndim != 3:  # a matrix: of numbers, as PFM
         raise InputError("truncated, damaged or of a format OpenCV does not read")
     return pixels
+
+
+def _reason(error: Exception) -> str:
+    return short(f"OpenCV: {error.err}" if isinstance(error, cv2.error) else error)
 
 
 def _decode(image: bytes) -> np.ndarray | None:

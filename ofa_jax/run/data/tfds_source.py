@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from ofa_jax.errors import InputError
+from ofa_jax.errors import InputError, foreign
 from ofa_jax.files import read_object, read_text, short
 from ofa_jax.names import local_path
 from ofa_jax.run.data.sources import Collection, Source
@@ -65,7 +65,7 @@ def by_name(config: DataConfig) -> Collection:
         raise InputError(f"data.data_dir={config.data_dir!r}: there is no such folder")
     try:
         builder = tfds.builder(config.name, data_dir=data_dir, file_format="array_record")
-    except tfds.core.registered.DatasetNotFoundError as error:
+    except tfds.core.DatasetNotFoundError as error:
         raise InputError(_unknown(config.name, data_dir)) from error
     except (ValueError, AssertionError, ImportError) as error:  # its config, version or needs
         raise InputError(f"data.name={config.name!r}: {error}") from error
@@ -80,13 +80,9 @@ def from_folder(folder: Path, config: DataConfig) -> Collection:
         read_object(folder / name)
     for path in folder.glob("*.labels.txt"):
         read_text(path)
-    try:
+    what = f"{folder} is no prepared dataset, by dataset_info.json and features.json"
+    with foreign(lambda error: f"{what}: {short(error)}"):
         builder = tfds.builder_from_directory(folder)
-    except Exception as error:  # its parsers each raise their own
-        raise InputError(
-            f"{folder} is no prepared dataset, by dataset_info.json and features.json:"
-            f" {short(error)}"
-        ) from error
     return _collection(builder, config)
 
 

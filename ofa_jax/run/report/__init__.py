@@ -18,6 +18,8 @@ SECTIONS = {
     "Time and throughput": costs.costs,
     "Environment": costs.environment,
 }
+# What comes of the files of another version, whose fields mean something else: the run goes on.
+UNEXPECTED = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
 
 
 def write_report(workdir: Path) -> Path:
@@ -54,7 +56,7 @@ def _holds(path: Path, page: str) -> bool:
 def _section(title: str, run: RunFiles, workdir: Path) -> Markup:
     try:
         body = SECTIONS[title](run, workdir)
-    except Exception as error:  # whatever a file of another version holds: the run goes on
+    except UNEXPECTED as error:
         message = f"This part cannot be shown: {type(error).__name__}: {short(error)}"
         body = paragraph(message, "soft")
     heading = "{% if title %}<h2>{{ title }}</h2>\n{% endif %}"
