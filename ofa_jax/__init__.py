@@ -13,6 +13,7 @@ from ofa_jax.subnets.calibrate import calibrate
 from ofa_jax.subnets.evaluate import evaluate
 from ofa_jax.subnets.extract import extract
 from ofa_jax.subnets.latency import build_latency_table
+from ofa_jax.train.fit import fit
 from ofa_jax.train.optimizer import adamw, sgd
 from ofa_jax.train.phases import Phase, phase_data
 from ofa_jax.train.sort_width import sort_width
@@ -34,6 +35,7 @@ __all__ = [
     "calibrate",
     "evaluate",
     "extract",
+    "fit",
     "get_space",
     "init_state",
     "interop",

@@ -31,8 +31,8 @@ from ofa_jax.run.supernet_card import check_taken_over, supernet_card
 from ofa_jax.run.workdir import claim, locked
 from ofa_jax.storage import is_published
 from ofa_jax.supernet import save_supernet
+from ofa_jax.train.fit import opened
 from ofa_jax.train.phases import phase_data
-from ofa_jax.train.sort_width import sort_width
 from ofa_jax.train.step import TrainState
 
 Tree = Any
@@ -268,9 +268,7 @@ def record(
 
 def begin_phase(run: Run, leg: Leg, state: TrainState) -> TrainState:
     """The state a phase starts from: the last one's result, widths sorted, fresh optimiser."""
-    variables = jax.device_get(state.result)
-    if leg.phase.sort_width:
-        variables = sort_width(run.net.space, variables, leg.phase)
+    variables = opened(run.net.space, jax.device_get(state.result), leg.phase)
     return init_state(run.config, run.devices, variables, leg.first)
 
 
