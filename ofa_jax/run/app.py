@@ -31,13 +31,15 @@ and does nothing once everything is done. --mode runs a single step:
 """
 
 import functools
+import logging
 import os
 import sys
 from pathlib import Path
 from shlex import quote
 
 import jax
-from absl import app, logging
+from absl import app
+from absl import logging as absl_logging
 
 from ofa_jax.errors import InputError
 from ofa_jax.names import place
@@ -81,8 +83,8 @@ def command() -> str:
 def main(_: list[str]) -> None:
     """Checks the flags, runs their mode and says what is next; one line where it fails."""
     if not FLAGS["verbosity"].present:
-        # Orbax tells every step of every save otherwise, and pages where a line of ours says it.
-        logging.set_verbosity(logging.FATAL)
+        absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax tells every step of every save
+        absl_logging.get_absl_handler().addFilter(is_news)
     try:
         check_flags()
         if FLAGS.target:
@@ -117,6 +119,16 @@ def main(_: list[str]) -> None:
         fail_unexpectedly(error)
     finally:
         signals.all_done()
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    """Whether a log record says what no line of ours does.
+
+    Orbax logs an error of a save or of a checkpoint with pages of tracebacks before it raises it,
+    and a line of ours then says so. Its warnings are shown, as are those of others.
+    """
+    of_orbax = f"{os.sep}orbax{os.sep}" in record.pathname
+    return not (of_orbax and record.levelno >= logging.ERROR)
 
 
 def run(config: Config, workdir: Path) -> str:

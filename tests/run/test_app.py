@@ -1,6 +1,7 @@
 """The command: how it is started, what it says is next, and how it ends."""
 
 import json
+import logging
 import subprocess
 import sys
 
@@ -75,3 +76,14 @@ def test_what_is_next_names_the_command_as_it_was_started(monkeypatch):
     ):
         monkeypatch.setattr(sys, "argv", [script])
         assert app.command() == command
+
+
+def test_warnings_are_shown_and_errors_that_orbax_raises_too_are_not():
+    def shown(path, level):
+        return app.is_news(logging.LogRecord("absl", level, path, 1, "disk full", (), None))
+
+    saving = "/lib/orbax/checkpoint/_src/futures/future.py"
+    assert shown(saving, logging.WARNING)
+    assert not shown(saving, logging.ERROR)
+    assert not shown(saving, logging.CRITICAL)
+    assert shown("/lib/grain/_src/python/data_loader.py", logging.ERROR)

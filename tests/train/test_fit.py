@@ -1,6 +1,5 @@
 """`fit` trains a curriculum; it is the loop of docs/api.md, phase after phase."""
 
-import dataclasses
 import itertools
 import re
 from pathlib import Path
@@ -12,16 +11,16 @@ from random_nets import identical, random_variables
 
 import ofa_jax
 from configs import smoke
+from ofa_jax.space import Stage
 from ofa_jax.train import fit as fit_lib
 
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 SIZES = {"images": 1000, "batch_size": 64}
 # One stage of up to two blocks: little to compile.
-SPACE = dataclasses.replace(
-    ofa_jax.get_space("ofa_tiny_d123_e346_k357", num_classes=10),
-    depths=(1, 2),
-    stages=smoke.STAGES[1:],
-)
+SPACE = ofa_jax.get_space(
+    "ofa_tiny_d123_e346_k357", num_classes=10, depths=(1, 2),
+    stages=tuple(Stage(**stage) for stage in smoke.STAGES[1:]),
+)  # fmt: skip
 PHASES = [
     ofa_jax.Phase(kernels=(7,), expands=(6,), depths=(2,), epochs=0.2, lr=0.01, distill=0),
     ofa_jax.Phase(kernels=(7,), expands=(6,), epochs=0.2, lr=0.005),
