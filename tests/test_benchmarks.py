@@ -14,6 +14,7 @@ from main_runs import SAFETY
 
 from benchmarks.scaling import reduced_bytes
 from ofa_jax import mesh
+from ofa_jax.deploy import stablehlo
 
 REPOSITORY = Path(__file__).parents[1]
 PUBLISHED = REPOSITORY.parent / "shared/data/once_for_all"
@@ -93,6 +94,18 @@ def test_export(tmp_path):
     }  # fmt: skip
     assert all(ms > 0 for ms in row["ms"].values())
     assert "ours to theirs" in printed
+
+
+@pytest.mark.slow
+def test_jax_versions(tmp_path):
+    """The oldest release that a card promises loads every file, the one before it none."""
+    oldest = stablehlo.oldest_jax(None, jax.__version__)
+    before = {"0.8.2": "0.8.1", "0.11.0": "0.10.2"}[oldest]
+    _, report = run_benchmark("jax_versions", tmp_path, "--versions", before, oldest)
+    assert [row["jax"] for row in report["rows"]] == [before] * 4 + [oldest] * 4
+    for row in report["rows"]:
+        assert row["promised"] == ("difference" in row), row
+        assert row.get("difference", 0) < 1e-5
 
 
 @pytest.mark.slow

@@ -43,6 +43,23 @@ def _without_places() -> Iterator[None]:
         jax.config.update(PLACES, before)
 
 
+def oldest_jax(batch: int | None, written_by: str = jax.__version__) -> str:
+    """The oldest release of jax that loads a file, by what `benchmarks/jax_versions.py` finds.
+
+    Until November 2025 (0.8.1) jax kept the number of devices in a field that is no longer written.
+    From 0.12 on, a file of any batch checks the batch by an operation that older releases do not
+    know. What a release beyond those tried writes, itself loads.
+
+    Args:
+      batch: the file's batch where it is fixed.
+      written_by: the release that writes it.
+    """
+    major, minor = map(int, written_by.split(".")[:2])
+    if (major, minor) > (0, 12):
+        return written_by
+    return "0.11.0" if (major, minor) == (0, 12) and batch is None else "0.8.2"
+
+
 def load(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     """The file's network as a function of `[batch, height, width, 3]`, compiled here."""
     call = jax.jit(export.deserialize(bytearray(path.read_bytes())).call)

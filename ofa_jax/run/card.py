@@ -55,7 +55,8 @@ class Export:
     """An exported file. `difference` is the largest from the subnet's logits, of the largest logit.
 
     `accuracy` on test and `snr_db`, the logits' signal over their noise in decibels, exist
-    where the file has less precision than float32; `batch` where it takes one number of images.
+    where the file has less precision than float32; `batch` where it takes one number of images;
+    `runtime` where it takes certain releases of its runtime: those that load it.
     """
 
     file: str
@@ -65,6 +66,7 @@ class Export:
     accuracy: dict[str, float] = dataclasses.field(default_factory=dict)
     snr_db: float | None = None
     batch: int | None = None
+    runtime: str = ""
 
     def __post_init__(self) -> None:
         check_name("file", self.file)

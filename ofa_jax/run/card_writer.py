@@ -106,7 +106,8 @@ def _commands(card: Card) -> list[str]:
     blocks = [f"```python\n{RUN['jax']}\n```"]
     for name, export in card.exports.items():
         text = RUN[name].format(file=export.file)
-        caption = f"`{export.file}`, {export.bytes / 1e6:.2f} MB, images {export.input}:"
+        needs = f" ({export.runtime})" if export.runtime else ""
+        caption = f"`{export.file}`, {export.bytes / 1e6:.2f} MB, images {export.input}{needs}:"
         blocks += [caption, f"```python\n{text}\n```"]
         if worth := precision.summary(card, name):
             blocks.append(worth)

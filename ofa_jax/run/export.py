@@ -15,6 +15,7 @@ import numpy as np
 from ofa_jax import checkpoint
 from ofa_jax.deploy import compare as compare_lib
 from ofa_jax.deploy import graph as graph_lib
+from ofa_jax.deploy import stablehlo
 from ofa_jax.deploy.batches import Call, in_batches
 from ofa_jax.deploy.compare import compare
 from ofa_jax.deploy.graph import Graph
@@ -235,7 +236,13 @@ def _write(
         size = temporary.stat().st_size
         _mark(path).touch()
     input_type = _input(card.resolution, name, graph_lib.normalizes(graph), batch)
-    return Export(path.name, size, input_type, difference, accuracy, snr, batch)
+    runtime = _releases(batch) if name == "stablehlo" else ""
+    return Export(path.name, size, input_type, difference, accuracy, snr, batch, runtime)
+
+
+def _releases(batch: int | None) -> str:
+    """Which releases of jax load a StableHLO file written now."""
+    return f"jax {stablehlo.oldest_jax(batch)} or newer, written by jax {jax.__version__}"
 
 
 def _describe(path: Path, card: Card) -> None:

@@ -9,6 +9,7 @@ from random_nets import random_variables
 
 import ofa_jax
 from ofa_jax.deploy import graph as graph_lib
+from ofa_jax.deploy import stablehlo
 from ofa_jax.run import benchmark as benchmark_lib
 from ofa_jax.run import export as export_lib
 from ofa_jax.run.card import read_card
@@ -108,7 +109,30 @@ def test_a_batch_is_fixed_where_asked(subnet, tmp_path):
     assert "StableHLO" not in {case[0] for case in benchmark_lib._calls(subnet, card, 1)}
 
 
-def test_what_is_not_installed_is_told(subnet, tmp_path, monkeypatch):
+def test_a_card_says_which_jax_loads_the_file(subnet, tmp_path):
+    export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"])
+    oldest = stablehlo.oldest_jax(None)
+    says = f"jax {oldest} or newer, written by jax {jax.__version__}"
+    assert read_card(subnet).exports["stablehlo"].runtime == says
+    assert f"float32 [batch, 16, 16, 3] ({says}):" in (subnet / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("written_by", "batch", "oldest"),
+    [
+        ("0.10.2", None, "0.8.2"),
+        ("0.11.1", None, "0.8.2"),
+        ("0.12.0.1", 1, "0.8.2"),
+        ("0.12.0.1", None, "0.11.0"),
+        ("0.13.0.dev20270101", 1, "0.13.0.dev20270101"),
+        ("1.0.0", None, "1.0.0"),
+    ],
+)
+def test_which_jax_loads_a_file(written_by, batch, oldest):
+    assert stablehlo.oldest_jax(batch, written_by) == oldest
+
+
+def test_a_missing_package_is_reported(subnet, tmp_path, monkeypatch):
     found = importlib.util.find_spec
     hide = lambda name: None if name == "onnxruntime" else found(name)  # noqa: E731
     monkeypatch.setattr("importlib.util.find_spec", hide)
