@@ -44,6 +44,7 @@ ELSEWHERE = {
     "configs/transfer.py": "needs another run: tests/train/test_fields.py",
     "python -m faults": "tests/test_faults.py",
     "http.server": "test_the_page_classifies_an_image",
+    "@litertjs": "test_the_page_classifies_an_image",
 }
 # configs/digits.py as it is, but for how long it takes.
 QUICK = """
@@ -130,23 +131,32 @@ def test_the_commands_run(used):
     the_python(used)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not (BROWSER and shutil.which("npm")), reason="no chromium or npm on the PATH")
-def test_the_page_classifies_an_image(used):
+@pytest.fixture(scope="module")
+def page(used):
+    """The page and all that its two runtimes need, with an image beside it."""
     (text,) = [text for _, _, text in BLOCKS if "http.server" in text]
     *commands, serve = text.splitlines()
     assert serve == "python -m http.server --directory page 8000"
     run_bash("\n".join(commands), used)
-    (subnet,) = (used / "runs/birds/subnets").glob("macs-*-finetuned")
+    (text,) = [text for _, _, text in BLOCKS if "@litertjs" in text]
+    run_bash(text, used)
+    shutil.copy(next((used / "birds/bird7").iterdir()), used / "page/image.png")
+    return used / "page"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (BROWSER and shutil.which("npm")), reason="no chromium or npm on the PATH")
+@pytest.mark.parametrize("query", ["", "&format=tflite"], ids=["ONNX Runtime", "LiteRT"])
+def test_the_page_classifies_an_image(page, query):
+    (subnet,) = (page.parent / "runs/birds/subnets").glob("macs-*-finetuned")
     card = json.loads((subnet / "card.json").read_text())
-    image = next((used / "birds/bird7").iterdir())
-    shutil.copy(image, used / "page/image.png")
-    ranked = re.findall(ROW, page_of(used / "page"))
+    ranked = re.findall(ROW, shown_by_browser(page, query))
     assert len(ranked) == min(5, len(card["classes"]))
     subnet_of, variables = ofa_jax.load_subnet(subnet)
     steps, size = card["preprocessing"], card["resolution"]
     side = steps["resize_shorter_side"]  # of a square image
-    pixels = Image.open(image).convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
+    image = Image.open(page / "image.png").convert("RGB")
+    pixels = image.resize((side, side), Image.Resampling.BILINEAR)
     start = (side - size) // 2
     pixels = pixels.crop((start, start, start + size, start + size))
     pixels = (np.asarray(pixels, np.float32)[None] / 255 - steps["mean"]) / steps["std"]
@@ -155,12 +165,12 @@ def test_the_page_classifies_an_image(used):
         assert abs(float(percent) / 100 - shares[card["classes"].index(name)]) < 0.003
 
 
-def page_of(directory):
+def shown_by_browser(directory, query):
     """The page for image.png as Chromium shows it, served from its directory."""
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=directory)
     with http.server.ThreadingHTTPServer(("localhost", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://localhost:{server.server_port}/?image=image.png"
+        address = f"http://localhost:{server.server_port}/?image=image.png{query}"
         command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
                    "--disable-background-networking", f"--user-data-dir={directory / 'browser'}",
                    "--virtual-time-budget=30000", "--dump-dom", address]  # fmt: skip
