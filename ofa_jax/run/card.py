@@ -56,7 +56,7 @@ class Export:
 
     `accuracy` on test and `snr_db`, the logits' signal over their noise in decibels, exist
     where the file has less precision than float32; `batch` where it takes one number of images;
-    `runtime` where it takes certain releases of its runtime: those that load it.
+    `runtime` says which runtimes or releases load the file, where not all of them do.
     """
 
     file: str

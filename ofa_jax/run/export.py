@@ -235,14 +235,16 @@ def _write(
             accuracy = compare_lib.accuracy(call, images.tested())
         size = temporary.stat().st_size
         _mark(path).touch()
-    input_type = _input(card.resolution, name, graph_lib.normalizes(graph), batch)
-    runtime = _releases(batch) if name == "stablehlo" else ""
+    uint8 = graph_lib.normalizes(graph)
+    input_type, runtime = _input(card.resolution, name, uint8, batch), _runtime(name, uint8, batch)
     return Export(path.name, size, input_type, difference, accuracy, snr, batch, runtime)
 
 
-def _releases(batch: int | None) -> str:
-    """Which releases of jax load a StableHLO file written now."""
-    return f"jax {stablehlo.oldest_jax(batch)} or newer, written by jax {jax.__version__}"
+def _runtime(name: str, uint8: bool, batch: int | None) -> str:
+    """Which runtimes or releases load a file written now; "" where all of them do."""
+    if name == "stablehlo":
+        return f"jax {stablehlo.oldest_jax(batch)} or newer, written by jax {jax.__version__}"
+    return "not ncnn, which has no uint8 input" if name.startswith("onnx") and uint8 else ""
 
 
 def _describe(path: Path, card: Card) -> None:

@@ -82,7 +82,7 @@ def test_what_another_program_wrote_is_not_replaced(subnet, tmp_path):
     assert (subnet / "model.stablehlo").read_text() == "another's"
 
 
-def test_pixels_go_in_where_asked(subnet, tmp_path):
+def test_a_uint8_file_takes_pixels(subnet, tmp_path):
     export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"], uint8=True)
     card = read_card(subnet)
     assert card.exports["stablehlo"].input == "uint8 [batch, 16, 16, 3]"
@@ -95,7 +95,7 @@ def test_pixels_go_in_where_asked(subnet, tmp_path):
     np.testing.assert_allclose(call(pixels), wanted, atol=1e-4 * np.abs(wanted).max())
 
 
-def test_a_batch_is_fixed_where_asked(subnet, tmp_path):
+def test_a_file_of_a_fixed_batch(subnet, tmp_path):
     export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"], batch=3)
     card = read_card(subnet)
     made = card.exports["stablehlo"]
@@ -115,6 +115,14 @@ def test_a_card_says_which_jax_loads_the_file(subnet, tmp_path):
     says = f"jax {oldest} or newer, written by jax {jax.__version__}"
     assert read_card(subnet).exports["stablehlo"].runtime == says
     assert f"float32 [batch, 16, 16, 3] ({says}):" in (subnet / "README.md").read_text()
+
+
+def test_a_card_says_which_runtimes_take_pixels(subnet, tmp_path):
+    pytest.importorskip("onnx", reason="needs the extra deploy")
+    export_lib.export(DIGITS, tmp_path, "mine", ["onnx"])
+    assert read_card(subnet).exports["onnx"].runtime == ""
+    export_lib.export(DIGITS, tmp_path, "mine", ["onnx"], uint8=True, overwrite=True)
+    assert read_card(subnet).exports["onnx"].runtime == "not ncnn, which has no uint8 input"
 
 
 @pytest.mark.parametrize(
