@@ -92,7 +92,7 @@ def subnet_rows(
                 calls["JAX subnet"] = lambda: apply(variables, images)
                 calls["StableHLO, ofa_jax"] = bound(exported, images)
             check_equal(calls)
-            times = harness.in_turns(args.rounds, args.steps, calls, warm=5, told=False)
+            times = harness.in_turns(args.rounds, args.steps, calls, warm=5, verbose=False)
             ms = {name: 1e3 * statistics.median(taken) for name, taken in times.items()}
             rows.append({"arch": space.arch_to_dict(arch), "threads": threads, "ms": ms})
             print(f"{threads} threads: " + ", ".join(f"{n} {t:.2f} ms" for n, t in ms.items()))

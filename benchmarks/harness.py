@@ -29,7 +29,7 @@ def in_turns(
     steps: int,
     contenders: Mapping[Any, Callable[[], Any]],
     warm: int = 1,
-    told: bool = True,
+    verbose: bool = True,
 ) -> Times:
     """Seconds of each contender's calls, `steps` at a time in each round, one after the other.
 
@@ -46,14 +46,14 @@ def in_turns(
                 began = time.perf_counter()
                 jax.block_until_ready(call())
                 times[name].append(time.perf_counter() - began)
-        if told:
+        if verbose:
             print(f"  round {turn + 1} of {rounds} done", flush=True)
     return times
 
 
 def timed(call: Callable[[], Any], repeats: int) -> list[float]:
     """Seconds of a call, so many times; a first one, which compiles, is not counted."""
-    return in_turns(1, repeats, {"": call}, told=False)[""]
+    return in_turns(1, repeats, {"": call}, verbose=False)[""]
 
 
 def machine() -> dict[str, Any]:

@@ -166,12 +166,14 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=8.0, help="for each figure of a round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batches", type=int, default=10_000, help="to watch memory over; 0: none")
+    parser.add_argument(
+        "--batches", type=int, default=10_000, help="over which memory is measured; 0: none"
+    )
     parser.add_argument("--json", default="", help="file to write the figures to")
     args = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
-    given = DataConfig(name=args.data, data_dir=args.data_dir, held_out=100)
-    dataset = load_dataset(given) if args.data else photographs()
+    config = DataConfig(name=args.data, data_dir=args.data_dir, held_out=100)
+    dataset = load_dataset(config) if args.data else photographs()
     versions = {
         n: importlib.metadata.version(n)
         for n in ("grain", "simplejpeg", "opencv-python-headless", "torch", "pillow")

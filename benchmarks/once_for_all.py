@@ -19,7 +19,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def wait() -> None:
-    """Until the device has done what it was given."""
+    """Waits until the device has finished."""
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
 

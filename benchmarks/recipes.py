@@ -211,7 +211,7 @@ def _percent(mean: float, spread: float) -> str:
     return f"{mean:.2%}" + ("" if math.isnan(spread) else f" ± {100 * spread:.2f}")
 
 
-def draw(path: str, rows: Sequence[Run]) -> None:
+def plot(path: str, rows: Sequence[Run]) -> None:
     """Accuracy against MACs: the random subnets of all seeds, and the mean of the grid's ends."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -262,16 +262,16 @@ def main() -> None:
         finish(args.json, rows)  # a stop loses one run
     print("\n" + table(rows))
     if args.picture:
-        draw(args.picture, rows)
+        plot(args.picture, rows)
 
 
 def commit() -> str:
     """The repository's commit."""
-    told = subprocess.run(
+    done = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, text=True,
         encoding="utf-8", capture_output=True,
     )  # fmt: skip
-    return told.stdout.strip()
+    return done.stdout.strip()
 
 
 def finish(path: str, rows: list[Run]) -> None:

@@ -96,7 +96,7 @@ def random_supernet(space: SearchSpace) -> Any:
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     shapes = jax.eval_shape(net.init, jax.random.key(0), image, space.largest())
 
-    def draw(path: Any, shape: jax.ShapeDtypeStruct) -> np.ndarray:
+    def random_leaf(path: Any, shape: jax.ShapeDtypeStruct) -> np.ndarray:
         name = jax.tree_util.keystr(path)
         if "_matrix" in name:
             return np.eye(shape.shape[0], dtype=np.float32)
@@ -105,7 +105,7 @@ def random_supernet(space: SearchSpace) -> Any:
             return rng.standard_normal(shape.shape, np.float32) * np.float32(np.sqrt(2 / fan_in))
         return np.full(shape.shape, "scale" in name or "var" in name, np.float32)
 
-    return jax.tree_util.tree_map_with_path(draw, shapes)
+    return jax.tree_util.tree_map_with_path(random_leaf, shapes)
 
 
 def folded(space: SearchSpace, supernet: Any, arch: Arch) -> Graph:
@@ -146,11 +146,11 @@ def table(
                 call = load.load(path, taken)
                 logits = in_batches(call, 1)(taken) if case.batch else call(taken)
                 row |= {"difference": difference(logits, wanted), "db": snr(logits, wanted)}
-                told = f"{row['difference']:18.1e} {row['db']:6.1f}"
+                text = f"{row['difference']:18.1e} {row['db']:6.1f}"
             except Exception as error:  # whatever a runtime raises is what the table is for
                 row["error"] = short(error, 80)
-                told = f"no: {row['error']}"
-            print(f"{case!s:30} {runtime:20} {told}", flush=True)
+                text = f"no: {row['error']}"
+            print(f"{case!s:30} {runtime:20} {text}", flush=True)
             rows.append(row)
     return rows
 
@@ -274,7 +274,7 @@ def times(
             for threads in args.threads:
                 call = WRITERS[form].load(path, threads=threads)
                 calls[form, threads] = lambda call=call: call(images[:1])
-        taken = harness.in_turns(args.rounds, args.steps, calls, warm=3, told=False)
+        taken = harness.in_turns(args.rounds, args.steps, calls, warm=3, verbose=False)
         for (form, threads), seconds in taken.items():
             ms = 1e3 * statistics.median(seconds)
             rows.append({"arch": name, "format": form, "threads": threads, "ms": ms,

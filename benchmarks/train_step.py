@@ -101,8 +101,8 @@ def static_step(args: argparse.Namespace, setting: Setting) -> Any:
         soft = net.apply(teacher, images, train=True, mutable=mutable)[0]
 
         def loss(params: Tree) -> Any:
-            given = {"params": params, "batch_stats": variables["batch_stats"]}
-            logits, new = net.apply(given, images, train=True, mutable=mutable)
+            own = {"params": params, "batch_stats": variables["batch_stats"]}
+            logits, new = net.apply(own, images, train=True, mutable=mutable)
             hard = smoothed_cross_entropy(logits, labels, 0.1)
             return hard + soft_cross_entropy(logits, soft), new["batch_stats"]
 
@@ -140,8 +140,8 @@ def subnet_passes(args: argparse.Namespace, setting: Setting) -> dict[str, list[
     @jax.jit
     def gradient(variables: Tree, arch: Arch) -> Tree:
         def loss(params: Tree) -> Any:
-            given = {"params": params, "batch_stats": variables["batch_stats"]}
-            logits, new = net.apply(given, images, arch, train=True, mutable=["batch_stats"])
+            own = {"params": params, "batch_stats": variables["batch_stats"]}
+            logits, new = net.apply(own, images, arch, train=True, mutable=["batch_stats"])
             return smoothed_cross_entropy(logits, labels, 0.1), new["batch_stats"]
 
         return jax.grad(loss, has_aux=True)(variables["params"])
@@ -170,10 +170,10 @@ def reference_passes(args: argparse.Namespace, net: Any, space: Any) -> dict[str
     def of(arch: Arch) -> Call:
         values = space.arch_to_dict(arch)
         # The reference wants a number for skipped blocks too.
-        given = {key: [v or max(filter(None, vs)) for v in vs] for key, vs in values.items()}
+        active = {key: [v or max(filter(None, vs)) for v in vs] for key, vs in values.items()}
 
         def call() -> None:
-            net.net.set_active_subnet(**given)
+            net.net.set_active_subnet(**active)
             net.subnet(images, labels)
 
         return call
@@ -212,7 +212,7 @@ def contenders(
 def measure(args: argparse.Namespace, found: dict[str, dict[str, list[Call]]]) -> dict[str, Any]:
     """Milliseconds by contender: of the step, and of one pass of a subnet.
 
-    The mean of steps, which draw other subnets each time; the median of a subnet's passes.
+    The mean of steps, which sample other subnets each time; the median of a subnet's passes.
     """
     rows: dict[str, Any] = {name: {} for name in found}
     for what in ("step", "largest", "random", "smallest"):

@@ -23,7 +23,7 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.recipes import KEY, Run, commit, draw, finish, measure_run, table, train
+from benchmarks.recipes import KEY, Run, commit, finish, measure_run, plot, table, train
 from ofa_jax.files import read_object
 from ofa_jax.run import compiled
 from ofa_jax.run.data.datasets import load_dataset
@@ -102,7 +102,7 @@ def main() -> None:
             finish(args.json, rows)  # a stop loses one run
     print("\n" + table(rows))
     if args.picture:
-        draw(args.picture, rows)
+        plot(args.picture, rows)
 
 
 if __name__ == "__main__":

@@ -102,8 +102,8 @@ def pytest_testnodedown(node):
 
 
 def pytest_terminal_summary(terminalreporter):
-    told = ", ".join(f"{name} {peak:.1f} GB" for name, peak in sorted(PEAKS.items()))
-    terminalreporter.write_line(f"peak memory: {told}")
+    peaks = ", ".join(f"{name} {peak:.1f} GB" for name, peak in sorted(PEAKS.items()))
+    terminalreporter.write_line(f"peak memory: {peaks}")
 
 
 SMALL_RESNET, SMALL_MOBILENET = "small ResNet", "small MobileNetV3"

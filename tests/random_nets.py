@@ -27,7 +27,7 @@ def random_variables(space, seed=0):
     shapes = jax.eval_shape(net.init, jax.random.key(0), image, space.largest())
     rng = np.random.default_rng(seed)
 
-    def draw(path, shape):
+    def random_leaf(path, shape):
         name = jax.tree_util.keystr(path)
         noise = rng.standard_normal(shape.shape, np.float32)
         if "_matrix" in name:
@@ -42,7 +42,7 @@ def random_variables(space, seed=0):
         fan_in = np.prod(shape.shape[:-1])
         return jnp.asarray(noise * np.sqrt(1 / fan_in))  # keeps 60 layers from exploding
 
-    return net, jax.tree_util.tree_map_with_path(draw, shapes)
+    return net, jax.tree_util.tree_map_with_path(random_leaf, shapes)
 
 
 def inside(space, arch, params):

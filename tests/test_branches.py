@@ -19,9 +19,9 @@ def trained(net, variables, images, arch):
     """((loss, (logits, changed collections)), gradient) of one arch in train mode."""
 
     def loss(params):
-        given = {"params": params, "batch_stats": variables["batch_stats"]}
+        own = {"params": params, "batch_stats": variables["batch_stats"]}
         mutable = ["batch_stats", "moments"]
-        logits, changed = net.apply(given, images, arch, train=True, mutable=mutable)
+        logits, changed = net.apply(own, images, arch, train=True, mutable=mutable)
         return jnp.square(logits).mean(), (logits, changed)
 
     return jax.value_and_grad(loss, has_aux=True)(variables["params"])
@@ -80,8 +80,8 @@ def test_branches_equal_masks_in_both_families(deep_and_tiny):
         jax.jit(functools.partial(trained, net.clone(compute=compute)), compiler_options=QUICKLY)
         for compute in ("masks", "branches")
     )
-    drawn = [space.sample(jax.random.key(seed)) for seed in range(3)]
-    for arch in [space.largest(), space.smallest(), *drawn]:
+    sampled = [space.sample(jax.random.key(seed)) for seed in range(3)]
+    for arch in [space.largest(), space.smallest(), *sampled]:
         expected, gradient = masks(variables, images, arch)
         (loss, (logits, changed)), branched = branches(variables, images, arch)
         expected_loss, (expected_logits, expected_changed) = expected

@@ -57,7 +57,7 @@ def test_dense_forms_are_equal_with_gradients(size, kernel, stride):
 @pytest.mark.parametrize("size", [2, 7, 8])
 def test_pooling_forms_are_equal_with_gradients(size):
     rng = np.random.default_rng(size)
-    x = np.maximum(rng.standard_normal((2, size, size, 3), np.float32), 0)  # behind a ReLU
+    x = np.maximum(rng.standard_normal((2, size, size, 3), np.float32), 0)  # after a ReLU
     window, window_vjp = jax.vjp(lambda x: conv.window_max(x, 3, 2), x)
     chosen, chosen_vjp = jax.vjp(lambda x: conv.max_pool(x, 3, 2), x)
     np.testing.assert_array_equal(chosen, window)

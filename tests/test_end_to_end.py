@@ -321,9 +321,9 @@ def test_a_subnet_goes_to_every_runtime(smoke, tmp_path):
     check_snippets(moved, readme, card)
     for file in ("model.onnx", "model.fp16.onnx", "model.int8.onnx"):
         model = onnx.load(moved / file)
-        told = {prop.key: json.loads(prop.value) for prop in model.metadata_props}
-        assert told["classes"] == card["classes"]
-        assert told["preprocessing"] == card["preprocessing"]
+        metadata = {prop.key: json.loads(prop.value) for prop in model.metadata_props}
+        assert metadata["classes"] == card["classes"]
+        assert metadata["preprocessing"] == card["preprocessing"]
         assert model.doc_string == f"Subnet smallest of {card['space']}, 16 px, by ofa_jax."
     names = [node.name for node in onnx.load(moved / "model.onnx").graph.node]
     assert len({*names, ""}) == len(names) + 1

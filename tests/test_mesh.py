@@ -8,7 +8,7 @@ from jax.sharding import PartitionSpec as P
 from ofa_jax import mesh
 
 
-def test_a_mesh_takes_the_devices_asked_for():
+def test_a_mesh_takes_the_requested_devices():
     assert mesh.data_mesh().size == len(jax.devices()) == 8
     assert list(mesh.data_mesh(3).devices) == jax.devices()[:3]
     with pytest.raises(ValueError, match="parallel.devices=9: there are 8 devices"):

@@ -30,7 +30,7 @@ def streams(cell, name):
     return "".join("".join(output["text"]) for output in outputs)
 
 
-def told(notebook, tag):
+def printed(notebook, tag):
     """What the cell of that tag wrote to stdout."""
     (cell,) = [c for c in code_cells(notebook) if tag in c["metadata"].get("tags", ())]
     return streams(cell, "stdout")
@@ -80,29 +80,31 @@ def test_every_cell_runs_and_warns_of_nothing(executed, name):
 
 def test_the_quickstart_tells_what_it_says(executed):
     notebook = executed["quickstart"]
-    assert "supernet written to" in told(notebook, "train")
-    before, after = (float(x) for x in re.findall(r"top-1 (.*)%", told(notebook, "calibrate")))
+    assert "supernet written to" in printed(notebook, "train")
+    before, after = (float(x) for x in re.findall(r"top-1 (.*)%", printed(notebook, "calibrate")))
     assert after > max(before, 80)  # guessing gets 10
-    largest = re.search("masked and extracted: (.*)", told(notebook, "difference"))
+    largest = re.search("masked and extracted: (.*)", printed(notebook, "difference"))
     assert float(largest[1]) < 1e-4
-    right = re.search("(.*) of 360 test images are right", told(notebook, "predict"))
+    right = re.search("(.*) of 360 test images are right", printed(notebook, "predict"))
     assert int(right[1]) > 320
-    assert told(notebook, "export").count("of the subnet's logits") == 2
-    assert told(notebook, "onnx") == "same classes: 360 of 360\n"
-    assert "kernels (3, 5): 17,173,512 subnets" in told(notebook, "space")
+    assert printed(notebook, "export").count("of the subnet's logits") == 2
+    assert printed(notebook, "onnx") == "same classes: 360 of 360\n"
+    assert "kernels (3, 5): 17,173,512 subnets" in printed(notebook, "space")
     assert len(pictures(notebook)) == 4
 
 
 def test_your_data_keeps_the_budget(executed):
     notebook = executed["your_data"]
-    assert "photos: 10 classes" in told(notebook, "train")
-    assert "within the budget: True" in told(notebook, "budget")
-    assert re.search("mine-finetuned: held-out top-1 .* after 1 epoch;", told(notebook, "finetune"))
-    assert "model.tflite" in told(notebook, "export")
-    timed = {line.split()[0] for line in told(notebook, "benchmark").splitlines()}
+    assert "photos: 10 classes" in printed(notebook, "train")
+    assert "within the budget: True" in printed(notebook, "budget")
+    assert re.search(
+        "mine-finetuned: held-out top-1 .* after 1 epoch;", printed(notebook, "finetune")
+    )
+    assert "model.tflite" in printed(notebook, "export")
+    timed = {line.split()[0] for line in printed(notebook, "benchmark").splitlines()}
     assert timed >= {"JAX", "LiteRT"}
-    assert len(told(notebook, "predict").splitlines()) == 20
-    right = re.search("(.*) of 20 are right", told(notebook, "pictures"))
+    assert len(printed(notebook, "predict").splitlines()) == 20
+    right = re.search("(.*) of 20 are right", printed(notebook, "pictures"))
     assert int(right[1]) >= 15
     assert len(pictures(notebook)) == 2
 

@@ -137,8 +137,8 @@ def space(request):
     return config({"mobile": MOBILE, "resnet": RESNET}[request.param]).search_space(10)
 
 
-def test_what_is_drawn_is_the_same(unusual, space):
-    def drawn():
+def test_samples_are_the_same(unusual, space):
+    def sampled():
         archs = jax.vmap(space.sample)(jax.random.split(KEY, 8))
         images = jax.random.uniform(KEY, (4, 4, 4, 3), jnp.float32)
         labels = jnp.eye(4, 3, dtype=jnp.float32)
@@ -150,8 +150,8 @@ def test_what_is_drawn_is_the_same(unusual, space):
         return archs, mixed, conv, classifier, logits
 
     with unusual():
-        found = jax.device_get(drawn())
-    same(found, jax.device_get(drawn()))
+        found = jax.device_get(sampled())
+    same(found, jax.device_get(sampled()))
 
 
 def test_the_same_channels_are_important(unusual, space):

@@ -53,8 +53,8 @@ def lines_of(text):
     """[(image, {class: percent})] of lines as `predict` prints them."""
     found = []
     for line in text.splitlines():
-        path, *told = line.split("  ")
-        shares = dict(words.split(" ") for words in told)
+        path, *classes = line.split("  ")
+        shares = dict(words.split(" ") for words in classes)
         found.append((Path(path).name, {k: float(v.rstrip("%")) for k, v in shares.items()}))
     return found
 

@@ -76,7 +76,7 @@ def test_a_resnet_arch_is_read_as_the_reference_writes_it():
         space.arch_from_dict({"e": 0.2, "d": 2})
 
 
-def test_a_resnet_stem_is_drawn_whole_or_skipped():
+def test_a_resnet_stem_is_sampled_whole_or_skipped():
     space = ofa_jax.get_space("ofa_resnet50")
     keys = jax.random.split(jax.random.key(0), 400)
     for depths, stem, stages in ((None, {0, 2}, {0, 1, 2}), ((1, 2), {1, 2}, {1, 2})):
@@ -156,7 +156,7 @@ def test_sampling_is_uniform_and_independent(tiny):
     assert np.abs(correlation).max() < 0.08
 
 
-def test_sampling_draws_open_choices_only_without_recompiling(tiny):
+def test_sampling_takes_open_choices_only_without_recompiling(tiny):
     traces = []
 
     def sample(key, choices):
@@ -167,9 +167,9 @@ def test_sampling_draws_open_choices_only_without_recompiling(tiny):
     keys = jax.random.split(jax.random.key(0), 500)
     for kernels, expands, depths in [((7,), (6,), (3,)), ((3, 7), (4, 6), (2, 3)), (None,) * 3]:
         archs = compiled(keys, tiny.open_choices(kernels, expands, depths))
-        drawn = [set(np.unique(leaf).tolist()) for leaf in jax.tree.leaves(archs)]
+        sampled = [set(np.unique(leaf).tolist()) for leaf in jax.tree.leaves(archs)]
         for values, allowed, indices in zip(
-            (kernels, expands, depths), ((3, 5, 7), (3, 4, 6), (1, 2, 3)), drawn, strict=True
+            (kernels, expands, depths), ((3, 5, 7), (3, 4, 6), (1, 2, 3)), sampled, strict=True
         ):
             assert indices == {allowed.index(v) for v in values or allowed}
     assert len(traces) == 1  # phases enter as data

@@ -94,17 +94,17 @@ def shapes(space):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"expands": (2, 3, 6)}, r"expands=(2, 3, 6), (3, 4, 6) here"),
         ({"depths": (1, 3)}, "depths=(1, 3), (1, 2, 3) here"),
         ({"bn_eps": 1e-3}, "bn_eps=0.001, 1e-05 here"),
     ],
 )
-def test_another_space_of_the_same_shapes(tiny, change, told):
+def test_another_space_of_the_same_shapes(tiny, change, message):
     theirs = dataclasses.replace(tiny, **change)
     assert shapes(theirs) == shapes(tiny)
-    assert other_space(theirs, tiny) == told
+    assert other_space(theirs, tiny) == message
 
 
 def test_other_activations_and_strides_have_the_same_shapes_too(tiny, small_resnet):

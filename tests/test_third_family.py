@@ -31,9 +31,9 @@ class MixerSpace(SearchSpace):
         return tuple(blocks)
 
     def active_blocks(self, arch):
-        drawn = zip(self.blocks, arch.kernel, arch.expand, self.active(arch.depth), strict=True)
+        chosen = zip(self.blocks, arch.kernel, arch.expand, self.active(arch.depth), strict=True)
         return tuple(block._replace(kernels=(block.kernels[k],), mids=(block.mids[e],))
-                     for block, k, e, keep in drawn if keep)  # fmt: skip
+                     for block, k, e, keep in chosen if keep)  # fmt: skip
 
     @property
     def layers(self):

@@ -142,7 +142,7 @@ def test_phone_delegates_take_all_of_a_file_of_fixed_batch(net, tmp_path, caplog
     assert not kinds & {"HardSigmoid", "HardSwish"}
     with caplog.at_level("INFO"):
         usability_checker.analyze_model(tmp_path / "net.onnx", skip_optimize=True)
-    told = re.findall(r"(\d+) partitions with a total of (\d+)/(\d+) nodes", caplog.text)
-    assert len(told) == 3
-    for pieces, taken, nodes in told:
+    partitions = re.findall(r"(\d+) partitions with a total of (\d+)/(\d+) nodes", caplog.text)
+    assert len(partitions) == 3
+    for pieces, taken, nodes in partitions:
         assert (pieces, taken) == ("1", nodes), caplog.text

@@ -3,8 +3,8 @@
     PYTHONPATH=.:tests python -m faults --kills=12 --signals=12 --seed=0
 
 Prints tables of what was done and how often, as Markdown (docs/faults.md); ends with code 1 where
-anything was lost, told in other words or made differently. A restart takes about half a minute on
-two CPU cores, all of it an hour. Mounts small file systems, for which it needs root.
+anything was lost, reported in other words or made differently. A restart takes about half a minute
+on two CPU cores, all of it an hour. Mounts small file systems, for which it needs root.
 """
 
 import argparse

@@ -72,7 +72,7 @@ def full_output(undisturbed, directory, rng):
 
 
 def full_streams(undisturbed, directory, rng):
-    """`> /dev/full 2>&1`: nobody can be told, and the exit codes stay."""
+    """`> /dev/full 2>&1`: no message can be written, and the exit codes stay."""
     workdir = undisturbed.at("export", directory)
     both = 'exec "$@" > /dev/full 2>&1'
     assert whole_job(workdir, shell=both).wait() == (0, [], [])
@@ -219,8 +219,8 @@ def odd_path(undisturbed, directory, rng):
 
 def next_command(end):
     """The command that a run tells, for the Python of this one."""
-    told = next(line for line in end.out if line.startswith("next: python "))
-    return told.replace("next: python", sys.executable, 1)
+    line = next(line for line in end.out if line.startswith("next: python "))
+    return line.replace("next: python", sys.executable, 1)
 
 
 def elsewhere(undisturbed, directory, rng):

@@ -29,8 +29,8 @@ def test_the_package_has_all_published_archs():
 def test_a_published_arch_by_its_name():
     name = "note10_lat-64ms_top1-80.2_finetune-75"
     space = ofa_jax.get_space("ofa_mbv3_d234_e346_k357_w1.2", num_classes=10, dropout=0.0)
-    arch, resolution, given = read_arch(space, f"published:{name}")
-    assert (resolution, given) == (260, name)
+    arch, resolution, source = read_arch(space, f"published:{name}")
+    assert (resolution, source) == (260, name)
     assert space.arch_to_dict(arch) == space.arch_to_dict(interop.published()[name].arch)
     with pytest.raises(
         ValueError, match="is of ofa_mbv3_d234_e346_k357_w1.2, the supernet of ofa_"
@@ -68,7 +68,7 @@ def test_a_published_subnet_is_extracted_at_once():
         ('[{"id": "mine"}]', r"archs.json: \[0\].space is missing"),
     ],
 )
-def test_a_broken_catalogue_is_told(tmp_path, text, message):
+def test_a_broken_catalogue_is_reported(tmp_path, text, message):
     (tmp_path / "archs.json").write_text(text)
     with pytest.raises(ValueError, match=message):
         interop.published(tmp_path / "archs.json")
@@ -76,7 +76,7 @@ def test_a_broken_catalogue_is_told(tmp_path, text, message):
         interop.published(tmp_path / "none.json")
 
 
-def test_an_arch_outside_its_space_is_told(tmp_path):
+def test_an_arch_outside_its_space_is_reported(tmp_path):
     row = {"id": "cpu_lat-10ms_top1-71.1_finetune-25", "space": "ofa_mbv3_d234_e346_k357_w1.0",
            "resolution": 144, "ks": 9, "e": 6, "d": 4}  # fmt: skip
     (tmp_path / "archs.json").write_text(json.dumps([row]))

@@ -179,7 +179,7 @@ class ReferenceTrainer:
             nesterov=True,
         )
 
-        # Weights outside the drawn subnets get decay and momentum too: PyTorch's old `zero_grad`
+        # Weights outside the sampled subnets get decay and momentum too: PyTorch's old `zero_grad`
         # and Horovod, which the reference trains with, leave gradients of zero, not None.
         for parameter in self.net.parameters():
             parameter.grad = torch.zeros_like(parameter)

@@ -50,22 +50,22 @@ def ends(cases):
 
 def test_what_a_user_can_mend_is_one_line_and_a_mistake_of_ours_a_traceback():
     found = ends([[EVALUATE, error] for error in (*MENDABLE, *MISTAKES)])
-    for error, (code, _, told) in zip((*MENDABLE, *MISTAKES), found, strict=True):
+    for error, (code, _, printed) in zip((*MENDABLE, *MISTAKES), found, strict=True):
         kind, message, _ = error.split('"')
         if error in MENDABLE:
-            assert (code, told) == (2, f"error: {message}\n")
+            assert (code, printed) == (2, f"error: {message}\n")
         else:
             assert code == 1
-            assert told.startswith("Traceback")
-            assert told.endswith(f"{kind.removesuffix('(')}: {message}\n")
+            assert printed.startswith("Traceback")
+            assert printed.endswith(f"{kind.removesuffix('(')}: {message}\n")
 
 
 def test_help_names_the_command_as_it_was_started():
     started = {"main.py": "python main.py", "/usr/bin/ofa-jax": "ofa-jax"}
     found = ends([[[script, "--help"], ""] for script in started])
-    for (code, told, _), command in zip(found, started.values(), strict=True):
+    for (code, printed, _), command in zip(found, started.values(), strict=True):
         assert code == 0
-        assert f"\n    {command} --config=configs/digits.py --workdir=runs/digits\n" in told
+        assert f"\n    {command} --config=configs/digits.py --workdir=runs/digits\n" in printed
 
 
 def test_what_is_next_names_the_command_as_it_was_started(monkeypatch):

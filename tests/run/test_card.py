@@ -87,7 +87,7 @@ def test_altered_and_missing_files_are_named(subnet):
         ({"preprocessing": {}}, "preprocessing.resize_shorter_side is missing"),
     ],
 )
-def test_a_broken_card_is_told_by_field(subnet, change, message):
+def test_a_broken_card_is_reported_by_field(subnet, change, message):
     data = json.loads((subnet / "card.json").read_text())
     (subnet / "card.json").write_text(json.dumps({**data, **change}))
     with pytest.raises(ValueError, match=message):

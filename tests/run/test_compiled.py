@@ -9,7 +9,7 @@ from ofa_jax.run import compiled
 
 @pytest.fixture
 def settings(monkeypatch):
-    """JAX's settings that are changed, put back afterwards; no place is told."""
+    """JAX's settings that are changed, put back afterwards; no directory is set."""
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = {name: getattr(jax.config, name) for name in names}

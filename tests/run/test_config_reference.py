@@ -36,17 +36,17 @@ def fields(config, path=""):
 
 def test_every_field_is_there_with_its_default():
     rows = [line.split(" | ") for line in reference().splitlines() if line.startswith("| `")]
-    told = {row[0].strip("| `"): row for row in rows}
+    documented = {row[0].strip("| `"): row for row in rows}
     found = dict(fields(defaults(curriculum=("full",), phases={"full": PHASE})))
-    assert {name for name, row in told.items() if "](#" not in row[1]} == set(found)
+    assert {name for name, row in documented.items() if "](#" not in row[1]} == set(found)
     for name, value in found.items():
-        given = name == "curriculum" or name.removeprefix("phases.NAME.") in PHASE
-        assert given or told[name][2] == f"`{value!r}`".replace("'", '"'), name
-    assert told["phases.NAME.distill"][2:] == [
+        has_no_default = name == "curriculum" or name.removeprefix("phases.NAME.") in PHASE
+        assert has_no_default or documented[name][2] == f"`{value!r}`".replace("'", '"'), name
+    assert documented["phases.NAME.distill"][2:] == [
         "`1.0`", "weight of the distillation term; 0 trains on labels alone.", "the reference |",
     ]  # fmt: skip
-    assert told["data.augment"][1] == "[group](#dataaugment)"
-    assert told["finetune.lr"][-1] == "ours |"
+    assert documented["data.augment"][1] == "[group](#dataaugment)"
+    assert documented["finetune.lr"][-1] == "ours |"
 
 
 def documented(text):

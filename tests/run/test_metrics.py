@@ -42,7 +42,7 @@ def test_other_processes_write_nothing(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_is_told():
+def test_a_full_disk_is_reported():
     class Full:
         def write(self, _):
             raise OSError(28, "No space left on device")

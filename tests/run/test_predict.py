@@ -35,7 +35,7 @@ def test_every_suffix_of_training_is_one_of_prediction(tmp_path):
     assert found(tmp_path / "*", tmp_path) == names
 
 
-def test_directories_are_searched_and_what_is_left_out_is_told(tmp_path, capsys):
+def test_directories_are_searched_and_what_is_left_out_is_reported(tmp_path, capsys):
     for name in ("a.jpg", "b/c.tif", "b/d/e.PNG", "._a.jpg", "__MACOSX/b/x.jpg", ".cache/x.jpg",
                  "b/.DS_Store", "b/Thumbs.db", "b/f.heic", "g.txt", "b/g.txt"):  # fmt: skip
         write(tmp_path / name)
@@ -51,7 +51,7 @@ def test_directories_are_searched_and_what_is_left_out_is_told(tmp_path, capsys)
     assert capsys.readouterr().err == ""
 
 
-def test_folders_that_are_not_searched_are_told(tmp_path, monkeypatch, capsys):
+def test_folders_that_are_not_searched_are_reported(tmp_path, monkeypatch, capsys):
     for name in ("photos/a.jpg", "elsewhere/b.jpg", "elsewhere/c.jpg"):
         write(tmp_path / name)
     (tmp_path / "photos/more").symlink_to(tmp_path / "elsewhere")
@@ -80,7 +80,7 @@ def test_images_may_be_called_anything(tmp_path, name):
 
 
 @pytest.mark.parametrize("text", ["", "none", "none/*.jpg", "texts", "texts/*"])
-def test_no_image_is_told(tmp_path, text):
+def test_no_image_is_reported(tmp_path, text):
     write(tmp_path / "texts/a.txt")
     holds = "1 .txt" if "texts" in text else "nothing"
     with pytest.raises(ValueError, match=rf"--images=.*\(.jpg .*.png .*\), .*, found {holds}$"):
@@ -96,9 +96,9 @@ def test_no_image_is_told(tmp_path, text):
 )
 def test_an_image_that_cannot_be_read_is_named(tmp_path, data, reason):
     write(tmp_path / "a\nb.png", data)
-    with pytest.raises(ValueError) as told:
+    with pytest.raises(ValueError) as raised:
         read_image(tmp_path / "a\nb.png", CARD)
-    assert str(told.value) == f"image {tmp_path}/a\\nb.png cannot be read: {reason}"
+    assert str(raised.value) == f"image {tmp_path}/a\\nb.png cannot be read: {reason}"
 
 
 @pytest.fixture
@@ -129,9 +129,9 @@ def test_an_image_that_cannot_be_read_is_skipped_and_counted(subnet, photos, cap
     assert [line.split()[0] for line in out.splitlines()] == [
         str(photos / "a.png"), str(photos / "c.png"),
     ]  # fmt: skip
-    skipped, told = error.splitlines()
+    skipped, count = error.splitlines()
     assert re.fullmatch(r"image .*b\.png cannot be read: truncated, .*: skipped", skipped)
-    assert told == "1 of 3 images skipped"
+    assert count == "1 of 3 images skipped"
     with pytest.raises(ValueError, match=r"b\.png cannot be read"):
         predict(subnet, str(photos), strict=True)
     with pytest.raises(ValueError, match="none of 1 image is one"):
@@ -144,8 +144,8 @@ def test_lines_may_be_json(subnet, photos, capsys):
     plain = capsys.readouterr().out.splitlines()
     predict(subnet, str(photos), as_json=True)
     for text, line in zip(plain, capsys.readouterr().out.splitlines(), strict=True):
-        told = json.loads(line)
-        assert set(told["classes"]) == {"cat", "dog"}
-        assert sum(told["classes"].values()) == pytest.approx(1, abs=1e-5)
-        shares = "  ".join(f"{name} {share:.2%}" for name, share in told["classes"].items())
-        assert text == f"{told['image']}  {shares}"
+        parsed = json.loads(line)
+        assert set(parsed["classes"]) == {"cat", "dog"}
+        assert sum(parsed["classes"].values()) == pytest.approx(1, abs=1e-5)
+        shares = "  ".join(f"{name} {share:.2%}" for name, share in parsed["classes"].items())
+        assert text == f"{parsed['image']}  {shares}"

@@ -258,9 +258,9 @@ def test_text_of_files_stays_text(workdir, tiny):
     assert cells[0][1] in ("1:01", name)
     labels = [e.get("aria-label") or "" for e in page.find("svg")]
     assert any(label.startswith(f"{name}: blocks kept") for label in labels)
-    told = [e["text"] for e in page.find("title")]
-    assert any(text.startswith(f"{name}, steps 1 to 5: loss 3 to 1") for text in told)
-    assert any(text.endswith("px: 50.00%") and name in text for text in told)
+    titles = [e["text"] for e in page.find("title")]
+    assert any(text.startswith(f"{name}, steps 1 to 5: loss 3 to 1") for text in titles)
+    assert any(text.endswith("px: 50.00%") and name in text for text in titles)
 
 
 HOSTILE = ("<script>alert(1)</script>", '"><img onerror=', "'><i", "&amp;")
@@ -270,7 +270,7 @@ FILES = ("config.json", "metrics.jsonl", "evaluation.json", "search/found.json",
 
 
 def hostile(value, only=None, key=False):
-    """The data with the four texts behind its own, or behind that of number `only`; or its keys."""
+    """The data with the four texts after its own, or after that of number `only`; or its keys."""
     count = itertools.count()
 
     def changed(value):
@@ -381,8 +381,8 @@ def test_held_out_accuracy_after_each_phase(whole):
         for i, e in enumerate(page.all)
         if e["tag"] == "tr"
     ]
-    told = [e["text"] for e in page.find("title")]
-    assert "kernel, smallest, 16 px: 91.00%" in told
+    titles = [e["text"] for e in page.find("title")]
+    assert "kernel, smallest, 16 px: 91.00%" in titles
 
 
 def test_time_and_throughput(whole):
@@ -461,9 +461,9 @@ def test_the_front(whole, tiny):
     (x0, y0), (x1, y1) = map(place, dots)
     assert x0 < x1 and y0 > y1
     counted = int(macs(tiny, tiny.smallest(), 16)) / 1e6
-    told = [e["text"] for e in page.find("title")]
-    assert f"random, 80.00% at {counted:.4g} M MACs" in told
-    assert sum(text.startswith("random, of equal cost, ") for text in told) == 3
+    titles = [e["text"] for e in page.find("title")]
+    assert f"random, 80.00% at {counted:.4g} M MACs" in titles
+    assert sum(text.startswith("random, of equal cost, ") for text in titles) == 3
     stars = [e for e in page.find("path", "star") if "transform" in e]
     assert [place(e) for e in stars] == sorted(place(e) for e in stars) and len(stars) == 3
     assert [e["text"] for e in page.find("text", "letter")] == ["A", "B", "C"]
@@ -493,8 +493,8 @@ def test_a_subnet_is_drawn_block_by_block(workdir, tiny):
     assert [float(b["width"]) / 74 for b in blocks[:3]] == pytest.approx([1, 0.5, 2 / 3], abs=0.01)
     assert [b["style"] for b in blocks[:3]] == ["--v:0.00", "--v:1.00", "--v:0.50"]
     assert len({b["y"] for b in blocks}) == 3  # a row for each stage
-    told = [e["text"] for e in page.find("title")]
-    assert "stage1 block2: kernel 7\u00d77, expand 3, 72 channels inside" in told
+    titles = [e["text"] for e in page.find("title")]
+    assert "stage1 block2: kernel 7\u00d77, expand 3, 72 channels inside" in titles
     (label,) = [e["aria-label"] for e in page.find("svg")]
     assert label.endswith("stage 1 2, stage 2 1, stage 3 3")
     assert page.rows()["MACs"] == ["MACs", "2.00 M"]

@@ -128,7 +128,7 @@ def test_what_is_ignored_stays_so(capsys):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_training_is_asked_between_two_steps(number):
+def test_training_is_stopped_between_two_steps(number):
     with stop_requests() as stop:
         assert not stop.at(1)
         signal.raise_signal(number)

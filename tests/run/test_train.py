@@ -105,8 +105,8 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_found(run, capsys):
     directory = save(run, state, 25)
     victim = damage(directory)
     assert loop.find_checkpoint(run.workdir, run.legs) == ((0, 19), [(1, 25)])
-    told = capsys.readouterr().out
-    assert f"{victim.name} is altered or truncated; the one before it is used" in told
+    printed = capsys.readouterr().out
+    assert f"{victim.name} is altered or truncated; the one before it is used" in printed
     loop.put_aside(run, [loop.Saved(1, 25)])
     assert f"put aside in {run.workdir}/damaged/expand1-25" in capsys.readouterr().out
     assert (run.workdir / "damaged/expand1-25" / victim.relative_to(directory)).exists()
@@ -117,7 +117,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_found(run, capsys):
 
 
 class Collected:
-    """In place of a log and of a progress bar: what they were given."""
+    """In place of a log and of a progress bar: what they received."""
 
     def __init__(self):
         self.logged, self.added, self.shown = [], [], 0
@@ -137,16 +137,18 @@ def metrics(loss):
 
 
 def test_every_step_is_shown_and_some_are_logged(run):
-    run, told = run[0], Collected()
+    run, collected = run[0], Collected()
     steps = [(step, metrics(step / 4)) for step in range(8, 20)]
-    loop.record(run, run.legs[0], told, told, steps)
-    assert told.logged == [(10, 2.5, "full", "train"), (19, 4.75, "full", "train")]
-    assert told.added == [(step / 4, 0.5) for step in range(8, 20)]
-    assert told.shown == 1
+    loop.record(run, run.legs[0], collected, collected, steps)
+    assert collected.logged == [(10, 2.5, "full", "train"), (19, 4.75, "full", "train")]
+    assert collected.added == [(step / 4, 0.5) for step in range(8, 20)]
+    assert collected.shown == 1
 
 
 def test_a_step_that_is_not_logged_must_be_finite_too(run):
-    run, told = run[0], Collected()
+    run, collected = run[0], Collected()
     with pytest.raises(FloatingPointError, match="loss is nan in phase 'full' at step 12: lower"):
-        loop.record(run, run.legs[0], told, told, [(11, metrics(1)), (12, metrics(np.nan))])
-    assert told.logged == []
+        loop.record(
+            run, run.legs[0], collected, collected, [(11, metrics(1)), (12, metrics(np.nan))]
+        )
+    assert collected.logged == []

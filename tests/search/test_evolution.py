@@ -156,11 +156,11 @@ def test_skipped_blocks_never_matter(few):
 def test_mutation_and_crossover(space):
     genome = Genome(space, (128, 160, 192))
     words = jax.random.bits(KEY, (2000, genome.length))
-    drawn = np.asarray(jax.vmap(genome.draw)(words))
+    sampled = np.asarray(jax.vmap(genome.draw)(words))
     for gene, options in enumerate(genome.options):
-        values, counts = np.unique(drawn[:, gene], return_counts=True)
+        values, counts = np.unique(sampled[:, gene], return_counts=True)
         assert tuple(values) == options
-        assert counts.min() > 0.85 * len(drawn) / len(options)
+        assert counts.min() > 0.85 * len(sampled) / len(options)
     parent = genome.encode(space.largest(), 0)
     mutated = jax.vmap(lambda w: genome.mutate(w, parent, 0.1))(words)
     chances = np.asarray([1 - 1 / len(o) for o in genome.options])

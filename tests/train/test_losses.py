@@ -89,7 +89,7 @@ def test_the_teacher_gets_no_gradient(name):
 def test_a_distillation_by_its_number_and_temperature(number, name):
     """A higher temperature keeps the size of the gradient, and softens what is learnt."""
     function = losses.DISTILLATIONS[name]
-    given = jnp.int32(number), logits(0), logits(1)
-    np.testing.assert_allclose(losses.distillation(*given), function(*given[1:]), rtol=1e-6)
+    arguments = jnp.int32(number), logits(0), logits(1)
+    np.testing.assert_allclose(losses.distillation(*arguments), function(*arguments[1:]), rtol=1e-6)
     expected = 9 * function(logits(0) / 3, logits(1) / 3)
-    np.testing.assert_allclose(losses.distillation(*given, 3.0), expected, rtol=1e-6)
+    np.testing.assert_allclose(losses.distillation(*arguments, 3.0), expected, rtol=1e-6)

@@ -72,19 +72,19 @@ def test_a_step_of_branches_is_one_of_masks_and_both_donate_their_state(small):
     """A step holds its state once, not before and after: no buffer of it is copied."""
     cfg, devices, results = config(subnets=2), mesh.data_mesh(1), {}
     _, _, teacher, data, batch = setup(cfg, small)
-    given = (mesh.replicate(devices, teacher), mesh.replicate(devices, data))
+    constants = (mesh.replicate(devices, teacher), mesh.replicate(devices, data))
     before = jax.tree.map(np.array, teacher)
     for compute in ("masks", "branches"):
         net, variables = random_variables(small)
         state = init_state(cfg, devices, variables, 0)
         jitted = jit_step(net.clone(compute=compute), cfg, 2, devices, state)
         images = mesh.shard_batch(devices, batch)
-        program = jitted.lower(state, *given, images).compile(compiler_options=QUICKLY)
+        program = jitted.lower(state, *constants, images).compile(compiler_options=QUICKLY)
         held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         assert program.memory_analysis().alias_size_in_bytes == held
-        results[compute] = program(state, *given, images)
+        results[compute] = program(state, *constants, images)
         # Donation gives the step the state's memory, and none of the teacher's.
-        assert identical(given[0], before)
+        assert identical(constants[0], before)
     (masked, figures), (branched, others) = results.values()
     for name, figure in figures.items():
         np.testing.assert_allclose(others[name], figure, rtol=1e-4, err_msg=name)

@@ -99,10 +99,10 @@ FLOATS = b"Pf 2 1 -1.0\n" + np.ones(2, np.float32).tobytes()
     ],
 )
 def test_garbage_is_refused(data, message):
-    with pytest.raises(ValueError, match=message) as told:
+    with pytest.raises(ValueError, match=message) as raised:
         decode(data)
-    assert type(told.value) is InputError
-    assert "\n" not in str(told.value)
+    assert type(raised.value) is InputError
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("marker", [b"\xff\xdb", b"\xff\xda", b"\xff\xd9"])

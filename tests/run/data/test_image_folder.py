@@ -66,7 +66,7 @@ def test_a_folder_of_images(photos):
     assert "no test split" in str(flat)
 
 
-def test_a_folder_without_its_dot_is_told(photos, monkeypatch):
+def test_a_folder_without_its_dot_is_reported(photos, monkeypatch):
     monkeypatch.chdir(photos.parent)
     with pytest.raises(ValueError, match=rf"did you mean the folder ./{photos.name}"):
         load_dataset(DataConfig(name=photos.name))
@@ -123,8 +123,8 @@ def test_what_is_left_out_is_counted(photos):
         write(photos / folder / "x.jpg")
     dataset = load(photos)
     assert sizes(dataset) == (15, 1, 6)
-    told, left_out = str(dataset).split("; left out: ")
-    assert told.endswith("6 to test; not used: annotations")
+    summary, left_out = str(dataset).split("; left out: ")
+    assert summary.endswith("6 to test; not used: annotations")
     assert sorted(left_out.split(", ")) == [
         "1 .csv", "1 .heic", "1 .jpg outside class folders", "1 without a suffix", "2 .jpg",
         "2 .txt", "2 in nested folders", "3 hidden",
@@ -153,9 +153,9 @@ def test_one_rule_for_files_and_folders(tmp_path):
 def test_a_test_folder_without_classes_has_a_way_out(photos):
     write(photos / "test/1.jpg")
     write(photos / "test/2.png")
-    with pytest.raises(ValueError) as told:
+    with pytest.raises(ValueError) as raised:
         load(photos)
-    assert str(told.value) == (
+    assert str(raised.value) == (
         f"data.test_split='test' of {photos.name}: {photos}/test has no class folders, but 1 .jpg"
         " outside class folders, 1 .png outside class folders; data.test_split='none' holds out"
         " training images instead"
@@ -201,10 +201,10 @@ def test_wrong_folders_are_named(tmp_path, files, message):
             (tmp_path / name).mkdir(parents=True)
         else:
             write(tmp_path / name, b"")
-    with pytest.raises(ValueError, match=re.escape(message)) as told:
+    with pytest.raises(ValueError, match=re.escape(message)) as raised:
         load(tmp_path)
-    assert "\n" not in str(told.value)
-    assert len(str(told.value)) < 300 + 2 * len(str(tmp_path))
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 300 + 2 * len(str(tmp_path))
 
 
 def test_classes_may_differ_in_case_alone_and_may_be_called_train(tmp_path):
@@ -246,8 +246,8 @@ def test_classes_are_the_same_in_every_locale(named):
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     out = subprocess.check_output([sys.executable, "-c", script], env=environment, encoding="utf-8")
     found = image_folder(named).open("train")
-    told = (ascii(NAMES), len(found[0]["image"]), ascii(found.where(7)))
-    assert out == "{} {}\n{}\n".format(*told)
+    expected = (ascii(NAMES), len(found[0]["image"]), ascii(found.where(7)))
+    assert out == "{} {}\n{}\n".format(*expected)
 
 
 def test_a_class_that_is_no_utf_8_is_refused(photos):

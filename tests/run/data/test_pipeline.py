@@ -115,10 +115,10 @@ def test_each_image_is_varied_anew():
     assert len({i.tobytes() for i in images}) == 6 * 32
 
 
-def test_resolutions_are_drawn_evenly_the_same_on_every_process(digits):
+def test_resolutions_are_sampled_evenly_the_same_on_every_process(digits):
     sizes = tuple(range(128, 225, 4))
-    drawn = [draw_resolution(3, batch, sizes) for batch in range(5000)]
-    counts = [drawn.count(size) for size in sizes]
+    sampled = [draw_resolution(3, batch, sizes) for batch in range(5000)]
+    counts = [sampled.count(size) for size in sizes]
     assert len(counts) == 25
     assert min(counts) > 140  # 200 each, give or take 14
     assert max(counts) < 260
@@ -202,13 +202,13 @@ def test_corrupt_images_are_skipped_and_counted(damaged, capfd):
     expected = [*({*range(64)} - {5, 6, 40}), 7, 7, 41]
     assert sorted(labels) == sorted(expected)
     assert sum(b["skipped"].sum() for b in epoch) == 2 + 1 + 1
-    told = capfd.readouterr().err
-    assert all(told.count(f"corrupt image toy[{i}]") == 1 for i in (5, 6, 40))
+    printed = capfd.readouterr().err
+    assert all(printed.count(f"corrupt image toy[{i}]") == 1 for i in (5, 6, 40))
     (batch,) = pipeline.evaluation_batches(damaged, "test", config, 8, 64)
     assert list(np.flatnonzero(batch["weight"] == 0)) == [5, 6, 40]
 
 
-def test_nothing_but_corrupt_images_is_said():
+def test_nothing_but_corrupt_images_is_reported():
     data = dataset(np.zeros((200, 8, 8, 5), np.uint8), np.zeros(200, int))
     with pytest.raises(ValueError, match="100 corrupt images in a row"):
         take(data, with_fields(corrupt="skip"), 1)

@@ -156,7 +156,7 @@ def test_wrong_datasets_are_named(prepared, fields, message):
         load_dataset(DataConfig(**{**vars(config), **fields}))
 
 
-def test_the_folder_above_a_version_is_told(prepared):
+def test_the_folder_above_a_version_is_reported(prepared):
     config, _ = prepared
     with pytest.raises(ValueError, match=r"give the version's folder, .*/stand_in/1.0.0"):
         load_dataset(DataConfig(name=f"{config.data_dir}/stand_in"))

@@ -154,7 +154,7 @@ def test_erasing_leaves_noise_in_one_box():
     assert 0.015 < min(shares) < 0.05 < 0.28 < max(shares) < 0.35
 
 
-def test_variations_are_asked_for_by_the_config():
+def test_augmentations_follow_the_config():
     rng = np.random.default_rng(0)
     plain = AugmentConfig(pad=0.0)
     image = PHOTO[:64, :64]
@@ -165,6 +165,6 @@ def test_variations_are_asked_for_by_the_config():
             not np.array_equal(transforms.augment(image, 64, config, rng), image)
             for _ in range(400)
         ]
-        # TrivialAugment leaves it where it draws no operation, or one without strength.
+        # TrivialAugment leaves it where it samples no operation, or one without strength.
         share = 0.5 if "erase" in fields else 1 - (1 + 11 / 31) / 14
         assert np.mean(changed) == pytest.approx(share, abs=0.07)

@@ -60,15 +60,15 @@ def test_colours():
 
 
 def test_operations_strengths_and_signs_are_uniform(monkeypatch):
-    drawn = []
+    applied = []
     monkeypatch.setattr(
         "ofa_jax.run.data.trivial_augment.apply",
-        lambda name, image, *rest: drawn.append((name, *rest)),
+        lambda name, image, *rest: applied.append((name, *rest)),
     )
     rng = np.random.default_rng(0)
     for _ in range(20_000):
         trivial_augment(PHOTO, rng)
-    names, shares, signs = zip(*drawn, strict=True)
+    names, shares, signs = zip(*applied, strict=True)
     for values, kinds in ((names, 14), (np.round(np.array(shares) * 30), 31), (signs, 2)):
         counts = np.array(list(collections.Counter(values).values()))
         assert len(counts) == kinds
