@@ -1,4 +1,4 @@
-"""What the benchmarks share: time in turns, and where and by what the figures were measured."""
+"""What the benchmarks share: timing in turns, and the machine and versions of the figures."""
 
 import importlib.metadata
 import json
@@ -33,8 +33,8 @@ def in_turns(
 ) -> Times:
     """Seconds of each contender's calls, `steps` at a time in each round, one after the other.
 
-    In turns, so that what else the machine does falls on all of them. The first `warm` calls, which
-    compile, and set up what a branch needs when it is first taken, are not counted.
+    In turns, so that other load on the machine affects all of them alike. The first `warm` calls,
+    which compile, and set up what a branch needs when it is first taken, are not counted.
     """
     times: Times = {name: [] for name in contenders}
     for call in contenders.values():
@@ -52,7 +52,7 @@ def in_turns(
 
 
 def timed(call: Callable[[], Any], repeats: int) -> list[float]:
-    """Seconds of a call, so many times; a first one, which compiles, is not counted."""
+    """Seconds of `repeats` calls, after one that compiles and is not counted."""
     return in_turns(1, repeats, {"": call}, verbose=False)[""]
 
 

@@ -40,7 +40,7 @@ class Reference:
         )
 
     def images(self, batch_size: int, resolution: int) -> torch.Tensor:
-        """Made-up images where the net is."""
+        """Random images on the network's device."""
         images = torch.randn(batch_size, 3, resolution, resolution)
         return images.to(DEVICE, memory_format=self.format)
 

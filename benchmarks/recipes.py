@@ -76,7 +76,7 @@ Run = dict[str, Any]
 
 
 def train(config: str, workdir: Path, overrides: Sequence[str]) -> float:
-    """Trains by the command that a user would run; the seconds its phases took."""
+    """Trains with the command that a user would run; returns the seconds of its phases."""
     done = subprocess.run(
         [
             sys.executable, "main.py", "--mode=train", f"--config={config}",

@@ -1,10 +1,10 @@
-"""Every exported file in every runtime that is installed: whether it runs, and how near it comes.
+"""Every exported file in every runtime that is installed: whether it runs, and how accurately.
 
     python -m benchmarks.runtimes
     python -m benchmarks.runtimes --time --space=ofa_mbv3_d234_e346_k357_w1.0 --resolution=224
 
 Without --time, a random subnet's files go through the runtimes; what a runtime does not take is
-listed with its words. With --time, LiteRT and ONNX Runtime are timed in turns on five archs at
+listed with the error. With --time, LiteRT and ONNX Runtime are timed in turns on five archs at
 batch 1, one and two threads. Needs the extra deploy; OpenVINO and ncnn (with pnnx) join where they
 are installed: `pip install openvino ncnn pnnx`.
 """
@@ -91,7 +91,7 @@ def main() -> None:
 
 
 def random_supernet(space: SearchSpace) -> Any:
-    """Variables at random, of a scale that keeps values of one size from layer to layer."""
+    """Random variables whose scale keeps activations of similar size from layer to layer."""
     net, rng = ofa_jax.build_supernet(space), np.random.default_rng(0)
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     shapes = jax.eval_shape(net.init, jax.random.key(0), image, space.largest())
@@ -252,7 +252,7 @@ RUNTIMES = {
 
 
 def arch_of(space: SearchSpace, name: str) -> Arch:
-    """Both ends of a space, its largest kernels on blocks as small as can be, or at random."""
+    """An end of the space, the largest kernels on the smallest blocks, or a random arch."""
     if name == "kernels":
         values = {"ks": space.kernels[-1], "e": space.expands[0], "d": space.depths[0]}
         return space.arch_from_dict(values)

@@ -38,7 +38,7 @@ WIDTHS = {"f32": 4, "s32": 4, "bf16": 2, "pred": 1}
 
 
 def setting_for(config_name: str, target: str, images: int, resolution: int, dtype: str) -> Setting:
-    """A config with so many images a chip, on a slice."""
+    """A config of that per-device batch size, on a slice."""
     values = importlib.import_module(f"configs.{config_name}").get_config().to_dict()
     devices = target_mesh(target)
     values["data"].update(batch_size=images * devices.size, resolutions=(resolution,))

@@ -71,7 +71,7 @@ def made_up_batch(args: argparse.Namespace) -> dict[str, np.ndarray]:
 
 
 def whole_step(args: argparse.Namespace, setting: Setting) -> tuple[Call, Any]:
-    """The run's own step, one after the other from a state that goes on, and its program."""
+    """The run's own step, each call continuing from the last one's state, and its program."""
     net, devices = setting.net, setting.devices
     program = compile_step(setting, args.subnets, step_arguments(setting))
     variables = variables_of(net)
@@ -90,7 +90,7 @@ def whole_step(args: argparse.Namespace, setting: Setting) -> tuple[Call, Any]:
 
 
 def static_step(args: argparse.Namespace, setting: Setting) -> Any:
-    """The program of one step of the largest net by itself, taught by another like it."""
+    """The program of one step of the largest net alone, with a teacher of the same size."""
     net = build_subnet(setting.net.space, setting.net.space.largest())
     rule, mutable = optimizer(setting.config), ["batch_stats"]
     images = jnp.zeros((args.batch_size, args.resolution, args.resolution, 3), args.dtype)
@@ -117,7 +117,7 @@ def static_step(args: argparse.Namespace, setting: Setting) -> Any:
 
 
 def peak_bytes(program: Any) -> int:
-    """What a program holds at once: arguments, results that are not theirs, and what is between."""
+    """The memory of a program: arguments, results that do not reuse theirs, and temporaries."""
     memory = program.memory_analysis()
     return (
         memory.argument_size_in_bytes

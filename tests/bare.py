@@ -1,4 +1,4 @@
-"""What else is documented, where only the base install is: what works, and what says why not.
+"""Documented commands in a base installation: which work, and which name what they lack.
 
     python tests/bare.py runs/digits
 
@@ -28,7 +28,7 @@ def main_py(*flags: object) -> list[str]:
 
 
 def cases(scratch: Path) -> dict[str, tuple[list[str], str]]:
-    """Commands by their names, each with what it shall do."""
+    """Commands by name, each with its expected result."""
     digits, here = "--config=configs/digits.py", f"--workdir={RUN}"
     latency = ("--config.search.cost=latency", "--config.search.archs=20",
                "--config.search.generations=20", "--config.search.winners=1",

@@ -1,4 +1,4 @@
-"""A card like any other."""
+"""An example of a card."""
 
 from ofa_jax.run.card import Card, Preprocessing
 

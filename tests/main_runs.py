@@ -83,7 +83,7 @@ for flags in json.load(sys.stdin):
 
 
 def run_forks(commands):
-    """`run` of many commands that end soon: the imports, most of their time, are done once."""
+    """`run` for many short commands: the imports, which take most of their time, are done once."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKS],
         cwd=REPOSITORY,

@@ -60,7 +60,7 @@ def lines_of(text):
 
 
 def check_same(found, wanted, points):
-    """The same classes in the same order, but for those as likely as each other."""
+    """The same classes in the same order, except for ties."""
     assert [name for name, _ in found] == [name for name, _ in wanted]
     for (_, ours), (_, theirs) in zip(found, wanted, strict=True):
         assert max(ours, key=ours.get) == max(theirs, key=theirs.get)

@@ -81,7 +81,7 @@ def test_every_command_is_run_somewhere():
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """Where the repository is checked out, with a quick config, and everything was run."""
+    """A checkout of the repository with a quick config, in which the commands are run."""
     directory = tmp_path_factory.mktemp("home")
     (directory / "configs").mkdir()
     path = str(REPOSITORY / "configs/digits.py")

@@ -38,7 +38,7 @@ def build(directory, out):
 
 @pytest.fixture
 def checkout(tmp_path):
-    """What the site is made of, with docs/ to be changed."""
+    """A copy of the site's sources whose docs/ may be changed."""
     directory = tmp_path / "checkout"
     shutil.copytree(REPOSITORY / "docs", directory / "docs")
     for name in ("CHANGELOG.md", "CONTRIBUTING.md", "README.md", "configs", "mkdocs.yml",

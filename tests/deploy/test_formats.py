@@ -30,7 +30,7 @@ WRITERS = {"stablehlo": stablehlo, "onnx": to_onnx, "tflite": tflite}
 
 
 def real_pixels(resolution, count=7):
-    """Photographs where they are at hand, and digits for small nets."""
+    """Real images: photographs, or digits for small resolutions."""
     data = DataConfig()
     if resolution > 32:
         if not TFDS.exists():
@@ -45,7 +45,7 @@ def normalized(pixels):
 
 
 def subnets(name, count, classes=10):
-    """Random subnets with weights of which each matters: (subnet, variables)."""
+    """Random subnets in which every weight affects the logits: (subnet, variables)."""
     space = ofa_jax.get_space(name, num_classes=classes)
     _, variables = random_variables(space)
     for key in jax.random.split(jax.random.key(8), count):

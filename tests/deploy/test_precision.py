@@ -63,7 +63,7 @@ def test_smaller_files(net, module, least, share, batch, uint8, tmp_path, capsys
 
 
 def test_ranges_are_of_all_images_however_many_at_once(net, tmp_path, monkeypatch):
-    """And one image that is brighter than the others is not cut off."""
+    """An image that is brighter than the others is not clipped either."""
     graph, _, images, _ = net
     images = np.concatenate([images[:15], 3 * images[15:16]])
     found = []

@@ -85,7 +85,7 @@ def whole_job(workdir, *flags, **how):
 
 
 def finished(workdir, *flags, **how):
-    """The same, waited for: it must end well and say nothing on standard error."""
+    """The same command, run to its end: it must succeed and write nothing to standard error."""
     end = whole_job(workdir, *flags, **how).wait()
     assert end.code == 0, end
     assert not end.error, end

@@ -83,7 +83,7 @@ def newest_whole(workdir):
 
 
 def check_resumed(end, newest):
-    """It went on from the newest whole checkpoint: nothing else was lost."""
+    """It resumed from the newest intact checkpoint: nothing else was lost."""
     resumed = re.search(r"resumed phase '\w+' at step (\d+)", "\n".join(end.out))
     assert not resumed or int(resumed[1]) == newest, (newest, end)
 

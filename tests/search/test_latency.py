@@ -26,7 +26,7 @@ def write(path, space, sizes, **changes):
 
 
 def chosen_keys(space, arch, size):
-    """The keys of one arch, one after the other."""
+    """The keys of one arch in order."""
     active = np.asarray(space.active(arch.depth))
     for part in parts(space, size):
         if part.block is None or active[part.block]:

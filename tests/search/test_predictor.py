@@ -12,7 +12,7 @@ KEY = jax.random.key(0)
 
 
 def accuracies(space, archs, sizes):
-    """Made up: deeper, wider and larger is better, for each block by another amount."""
+    """A made-up score: deeper, wider and larger is better, by a different amount for each block."""
     weights = np.random.default_rng(0).uniform(0, 1, len(space.blocks))
 
     def one(arch, size):

@@ -1,4 +1,4 @@
-"""The step over devices and micro-steps: what they compute together is what one would."""
+"""The step over devices and micro-steps: together they compute what one device would."""
 
 import functools
 
