@@ -32,8 +32,8 @@ def main() -> None:
         (logits,) = session.run(None, {"images": as_input(pixels, card, made)})
         shares = softmax(logits[0])
         best = np.argsort(-shares, kind="stable")[: args.top]
-        told = "  ".join(f"{card['classes'][i]} {shares[i]:.2%}" for i in best)
-        print(f"{path}  {told}")
+        shown = "  ".join(f"{card['classes'][i]} {shares[i]:.2%}" for i in best)
+        print(f"{path}  {shown}")
 
 
 def read_image(path: Path, card: dict[str, Any]) -> np.ndarray:
