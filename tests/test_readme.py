@@ -36,6 +36,7 @@ ELSEWHERE = {
     "&& pytest": "continuous integration runs it",
     "gcloud": "needs TPU VMs and a cluster",
     "configs/cifar10.py": "needs a dataset: tests/test_end_to_end.py brings one",
+    "gs://": "needs a bucket: tests/run/test_in_bucket.py has one",
     "--target=v5e": "needs the TPU compiler: tests/run/test_tpu.py",
     "benchmarks.": "tests/test_benchmarks.py",
     "runs/longer": "trains for long: tests/run/test_config_reference.py looks at its fields",

@@ -32,6 +32,11 @@ def wait_for(process, bucket, name):
         time.sleep(0.02)
 
 
+def told(error):
+    """The lines of standard error but for that of TensorStore, which says whose token it takes."""
+    return [line for line in error.splitlines() if "google_auth_provider.cc" not in line]
+
+
 def fetched(bucket, prefix, directory):
     """The objects whose names begin so, as files of a directory."""
     for name, found in dict(bucket.objects).items():
@@ -108,7 +113,7 @@ def test_a_run_killed_twice_in_a_bucket_leaves_what_an_undisturbed_local_one_doe
         process.kill()
         process.communicate()
     code, out, error = run(*command)
-    assert (code, error) == (0, "")
+    assert (code, told(error)) == (0, [])
     assert "gs://bucket/killed/run was in use by process" in out  # it had left no word
     copy = fetched(bucket, "killed/run", tmp_path / "copy/run")
     check_same(copy, made_by(local))
@@ -118,7 +123,7 @@ def test_a_run_killed_twice_in_a_bucket_leaves_what_an_undisturbed_local_one_doe
     # Done, the same command does nothing; nor is it kept waiting.
     before = dict(bucket.objects)
     code, out, error = run(*command)
-    assert (code, error) == (0, "")
+    assert (code, told(error)) == (0, [])
     for done in ("training is complete", "evaluation is complete", "search is complete"):
         assert done in out
     changed = {name for name in {*before, *bucket.objects}
@@ -177,14 +182,14 @@ REFUSED = [
 PLACES = {
     "--workdir": ("--workdir=gs://bucket/none",),
     "--subnet": ("--mode=predict", "--subnet=gs://bucket/none", "--images=a.jpg"),
-    "config.init": (SMALL, "--workdir=unused", "--config.init=gs://bucket/none"),
-    "config.search.latency_table": (
+    "init": (SMALL, "--workdir=unused", "--config.init=gs://bucket/none"),
+    "search.latency_table": (
         SMALL, "--workdir=unused", "--config.search.cost=latency",
         "--config.search.latency_table=gs://bucket/none",
     ),
     "--config": ("--config=gs://bucket/none.py", "--workdir=unused"),
-    "config.data.name": (SMALL, "--workdir=unused", "--config.data.name=gs://bucket/none"),
-    "config.data.data_dir": (
+    "data.name": (SMALL, "--workdir=unused", "--config.data.name=gs://bucket/none"),
+    "data.data_dir": (
         SMALL, "--workdir=unused", "--config.data.name=mnist",
         "--config.data.data_dir=gs://bucket/none",
     ),
@@ -227,9 +232,9 @@ def test_a_bucket_that_is_lost_is_a_matter_of_trying_again(bucket, capsys):
         (FileNotFoundError("gs://bucket/run"), False),
     ):
         failing = pytest.raises(OSError, match="a could not be written: ")
-        with failing as told, storage.reaching("gs://bucket/run/a could not be written"):
+        with failing as found, storage.reaching("gs://bucket/run/a could not be written"):
             raise raised
-        assert storage.is_unreachable(told.value) == unreachable
+        assert storage.is_unreachable(found.value) == unreachable
     with pytest.raises(SystemExit) as end:
         fail_lost(HttpError({"code": 503, "message": "down"}))
     assert end.value.code == processes.LOST
