@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from faults.running import check_same, made_by
+from faults.running import check_same, made_by, of_metrics
 from main_runs import REPOSITORY, SMALL, finish, run, run_forks, start
 from random_nets import identical
 from run.test_processes import free_port
@@ -21,7 +21,7 @@ from ofa_jax.run.extract import read_arch
 from ofa_jax.run.fail import fail_lost
 from ofa_jax.supernet import SupernetCard, read_supernet_card, save_supernet
 
-IN_TRAINING = "checkpoints/expand2/30/sha256.json"
+IN_TRAINING = "checkpoints/full/10/sha256.json"
 IN_SEARCH = "search/measured.jsonl"
 
 
@@ -100,6 +100,26 @@ def test_a_supernet_in_a_bucket_is_whole_or_none(bucket, in_bucket):
 
 
 @pytest.mark.slow
+def test_training_killed_in_a_bucket_resumes_to_the_bits_of_a_local_run(bucket, tmp_path):
+    train = (SMALL, "--mode=train")
+    code, _, error = run(*train, f"--workdir={tmp_path / 'run'}")
+    assert code == 0, error
+    process = start(*train, "--workdir=gs://bucket/training/run")
+    wait_for(process, bucket, f"training/run/{IN_TRAINING}")
+    process.kill()
+    process.communicate()
+    code, out, error = run(*train, "--workdir=gs://bucket/training/run")
+    assert (code, told(error)) == (0, [])
+    assert "gs://bucket/training/run was in use by process" in out  # it had left no word
+    assert re.search(r"resumed phase '(full|expand2)' at step \d+ of 38", out)
+    _, _, expected = ofa_jax.load_supernet(tmp_path / "run/supernet")
+    _, _, found = ofa_jax.load_supernet("gs://bucket/training/run/supernet")
+    assert identical(found, expected)
+    copy = fetched(bucket, "training/run", tmp_path / "copy")
+    assert of_metrics(copy / "metrics.jsonl") == of_metrics(tmp_path / "run/metrics.jsonl")
+
+
+@pytest.mark.slow
 def test_a_run_killed_twice_in_a_bucket_leaves_what_an_undisturbed_local_one_does(bucket, tmp_path):
     """Killed in training and in the search; and then read from the bucket and from a copy of it."""
     local = tmp_path / "local/run"
@@ -114,10 +134,9 @@ def test_a_run_killed_twice_in_a_bucket_leaves_what_an_undisturbed_local_one_doe
         process.communicate()
     code, out, error = run(*command)
     assert (code, told(error)) == (0, [])
-    assert "gs://bucket/killed/run was in use by process" in out  # it had left no word
     copy = fetched(bucket, "killed/run", tmp_path / "copy/run")
     check_same(copy, made_by(local))
-    assert (copy / "report.html").stat().st_size > 100_000
+    assert (copy / "report.html").stat().st_size > 20_000
     assert not [name for name in bucket.objects if ".tmp." in name]
 
     # Done, the same command does nothing; nor is it kept waiting.
