@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import jax
 
+from ofa_jax.run.traffic import memory_bytes
+
 
 class Chip(NamedTuple):
     """Peak figures of one chip, as its maker gives them.
@@ -66,8 +68,10 @@ def memory_of(device: jax.Device) -> float:
 
 def cost_of(compiled: jax.stages.Compiled) -> Cost:
     """What the compiler counts, the body of a loop once: for programs without loops."""
-    counted = compiled.cost_analysis() or {}
-    return Cost(counted.get("flops", 0.0), counted.get("bytes accessed", 0.0))
+    counted, text = compiled.cost_analysis() or {}, compiled.as_text() or ""
+    is_tpu = ":T(" in text  # arrays in tiles
+    moved = memory_bytes(text) if is_tpu else counted.get("bytes accessed", 0.0)
+    return Cost(counted.get("flops", 0.0), moved)
 
 
 def memory_needed(compiled: jax.stages.Compiled) -> float:

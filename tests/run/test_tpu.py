@@ -17,7 +17,7 @@ IMAGENET = "--config=configs/imagenet_mbv3.py"
 def test_imagenet_is_profiled_for_a_slice(target, chips, part):
     code, out, error = run("--mode=profile", IMAGENET, f"--target={target}")
     assert code == 0, error
-    assert f"{chips} x TPU v5 lite, not attached: 224 px, float32, {part} images a device" in out
+    assert f"{chips} x TPU v5 lite, not attached: 224 px, bfloat16, {part} images a device" in out
     memory = [
         float(m) for m in re.findall(r"memory of a device: ([\d.]+) GB of 17.18 GB, fits", out)
     ]
@@ -26,7 +26,7 @@ def test_imagenet_is_profiled_for_a_slice(target, chips, part):
         found = re.search(rf"  step of {step} +([\d,.]+) +([\d,.]+)  [\d,.]+ ms, memory", out)
         flops, moved = (float(figure.replace(",", "")) for figure in found.groups())
         assert 3 * 2 * 0.566 * part < flops < 4 * (4 + 1 / 3) * 2 * 0.566 * part
-        assert moved > 0.1 * flops
+        assert 0.02 < moved / flops < 0.06  # what stays on the chip is not counted
     assert re.search(r"time, by the least of a step; 63% of it at the mean", out)
 
 
