@@ -4,7 +4,8 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,13 +17,14 @@ from ofa_jax import storage
 from ofa_jax.errors import InputError
 from ofa_jax.families import space_from_dict
 from ofa_jax.files import naming, read_json, short, write_json, writing
-from ofa_jax.names import check_inside
+from ofa_jax.names import check_classes, check_inside
 from ofa_jax.network import Network, build_subnet, build_supernet
 from ofa_jax.plain import build
 from ofa_jax.space import Arch, SearchSpace
 
 Tree = Any
 SEAL = "sha256.json"
+ITEMS = ("description", "metadata", "state", "variables")  # directories of a checkpoint
 
 
 def save_network(
@@ -130,6 +132,7 @@ def describe(directory: Path, check: bool = True) -> Description:
         if not isinstance(stored, dict) or "space" not in stored:
             raise InputError("it holds no network: its description has no space")
         written = build(_Written, stored, strict=False)
+        check_classes(written.classes)
         space = space_from_dict(written.space)
         arch = None if written.arch is None else space.arch_from_dict(written.arch)
         return Description(space, arch, written.classes, written.normalization)
@@ -160,11 +163,11 @@ def readable(path: Path, restore: Callable[[], Any], check: bool = True) -> Any:
     """Runs a restore and turns whatever the storage raises into one line that names the path."""
     if not path.is_dir():
         raise InputError(f"no checkpoint at {path}")
-    for inner in storage.below(path):  # a pipe would be waited for
-        if not storage.is_regular(inner):
-            raise InputError(f"checkpoint {path} cannot be read: {inner.name} is no regular file")
     if check:
         check_seal(path)
+    for inner in _read_of(path):  # a pipe would be waited for
+        if not storage.is_regular(inner):
+            raise InputError(f"checkpoint {path} cannot be read: {inner.name} is no regular file")
     try:
         return restore()
     except Exception as error:  # tensorstore, zarr, JSON and orbax each raise their own
@@ -209,16 +212,8 @@ def seal(directory: Path) -> None:
 
 def check_seal(directory: Path) -> None:
     """Raises `ValueError`, naming the file, if a sealed checkpoint is not as it was written."""
-    if not (directory / SEAL).exists():  # killed between the save and its seal
-        return
-    try:
-        expected = build(dict[str, str], read_json(directory / SEAL))
-        for name in expected:
-            check_inside(SEAL, name)
-    except InputError as error:
-        raise InputError(f"checkpoint {directory} cannot be read: {SEAL} is damaged") from error
     # What else lies there, such as .DS_Store, is nobody's damage.
-    for name, wanted in sorted(expected.items()):
+    for name, wanted in sorted((_sealed(directory) or {}).items()):
         path = directory / name
         if not path.is_file():
             raise InputError(f"checkpoint {directory} cannot be read: its file {name} is missing")
@@ -226,6 +221,28 @@ def check_seal(directory: Path) -> None:
             raise InputError(
                 f"checkpoint {directory} cannot be read: its file {name} is altered or truncated"
             )
+
+
+def _sealed(directory: Path) -> dict[str, str] | None:
+    """The checksums by file; None where it was killed between the save and its seal."""
+    if not (directory / SEAL).exists():
+        return None
+    try:
+        sealed: dict[str, str] = build(dict[str, str], read_json(directory / SEAL))
+        for name in sealed:
+            check_inside(SEAL, name)
+    except InputError as error:
+        raise InputError(f"checkpoint {directory} cannot be read: {SEAL} is damaged") from error
+    return sealed
+
+
+def _read_of(directory: Path) -> Iterable[Path]:
+    """The files that a restore may read: those of the seal, and without one all of its items."""
+    sealed = _sealed(directory)
+    if sealed is not None:
+        return [directory / name for name in sealed]
+    items = [item for item in map(directory.joinpath, ITEMS) if item.is_dir()]
+    return [*directory.glob("_*"), *itertools.chain.from_iterable(map(storage.below, items))]
 
 
 def _checksums(directory: Path) -> dict[str, str]:

@@ -6,16 +6,45 @@ python -m ofa_jax.hub runs/digits/subnets/mine --out=mine --push=USER/NAME
 """
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
 
 from ofa_jax import checkpoint
 from ofa_jax.errors import InputError
-from ofa_jax.files import read_object
+from ofa_jax.files import LINE, naming, read_object, short
 from ofa_jax.interop import push_to_hub, save_pretrained
 from ofa_jax.names import local_path, place
+from ofa_jax.plain import build
 from ofa_jax.supernet import read_supernet_card
+
+
+@dataclasses.dataclass(frozen=True)
+class _Images:
+    """How a subnet's images are made, among other fields of its card."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    center_crop: float
+
+
+@dataclasses.dataclass(frozen=True)
+class _Card:
+    """What is taken of a subnet's card, among other fields."""
+
+    resolution: int
+    classes: tuple[str, ...]
+    source: dict[str, Any]
+    preprocessing: _Images
+
+
+@dataclasses.dataclass(frozen=True)
+class _Winner:
+    """What `found.json` must say of each winner, among other fields."""
+
+    name: str
+
 
 IN_CARD = ("resolution", "macs", "preprocessing", "accuracy")  # of a subnet, for the model card
 
@@ -35,8 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(convert(place("SOURCE", flags.source), out, flags.license))
         if flags.push:
             print(push_to_hub(out, flags.push))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (InputError, OSError) as error:  # a directory that cannot be written
+        print(f"error: {short(error, LINE)}", file=sys.stderr)
         return 2
     return 0
 
@@ -66,10 +95,12 @@ def _convert_subnet(source: Path, out: Path, about: dict[str, Any]) -> None:
     path = source / "card.json"
     card = read_object(path, *IN_CARD, "classes", "source") if path.is_file() else {}
     if card:
+        with naming(path):
+            read: _Card = build(_Card, card, strict=False)
         about |= {key: card[key] for key in IN_CARD}
-        about["dataset"], classes = card["source"].get("dataset", ""), tuple(card["classes"])
-        normalization = {field: card["preprocessing"][field] for field in ("mean", "std")}
-        resolutions, center_crop = (card["resolution"],), card["preprocessing"]["center_crop"]
+        about["dataset"], classes = read.source.get("dataset", ""), read.classes
+        normalization = {"mean": read.preprocessing.mean, "std": read.preprocessing.std}
+        resolutions, center_crop = (read.resolution,), read.preprocessing.center_crop
     save_pretrained(
         out, space, variables, arch, classes=classes, normalization=normalization,
         resolutions=resolutions, center_crop=center_crop, about=about,
@@ -85,6 +116,8 @@ def _convert_supernet(source: Path, out: Path, about: dict[str, Any]) -> None:
         about["dataset"] = card.trained.get("dataset", "")
     path = source / "search" / "found.json"
     rows = read_object(path, "found")["found"] if path.is_file() else []
+    with naming(path):
+        build(tuple[_Winner, ...], rows, "found", strict=False)
     archs = {row["name"]: {k: v for k, v in row.items() if k != "name"} for row in rows}
     save_pretrained(
         out, space, variables, classes=card.classes, normalization=card.normalization,

@@ -3,6 +3,8 @@
 import contextlib
 import os
 import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,7 +22,10 @@ ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 IN_BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/[^/*?\[\]#]+)+/?")
 # What ends or rewrites a line of text, and bytes of a path that are not of the system's encoding.
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+DEVICES = re.compile(
+    r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?", re.IGNORECASE
+)
+VARIABLE = re.compile(r"\$\w|\$\{|%\w+%")  # at the start of a path
 
 
 def check_name(what: str, name: Any) -> str:
@@ -33,7 +38,8 @@ def check_name(what: str, name: Any) -> str:
         not isinstance(name, str)
         or not name
         or len(name.encode(errors="replace")) > LONGEST
-        or name[0] in ". "
+        or name[0] in ". ~$"  # a path of that name would be another one
+        or VARIABLE.match(name)
         or name[-1] in ". "
         or FORBIDDEN.search(name)
         or DEVICES.fullmatch(name)
@@ -44,6 +50,13 @@ def check_name(what: str, name: Any) -> str:
             f" leading dot, at most {LONGEST} bytes"
         )
     return name
+
+
+def check_classes(names: Sequence[str]) -> None:
+    """Raises `ValueError` unless the names of the classes all differ."""
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise InputError(f"classes: {shown(repeated[0])} is named twice")
 
 
 def check_inside(what: str, path: str) -> str:
@@ -83,7 +96,7 @@ def local_path(what: str, text: str) -> Path:
 
     Raises:
       ValueError: the address of something that no file system here has, such as gs://bucket/run; a
-        path that is not UTF-8, or has line breaks.
+        path that begins with a variable, such as $HOME, is not UTF-8, or has line breaks.
     """
     if ELSEWHERE.match(text):
         raise InputError(
@@ -95,6 +108,10 @@ def local_path(what: str, text: str) -> Path:
         raise InputError(
             f"{what}={shown(text)}: no path: longer than {WHOLE} characters, or a part of it than"
             f" {PART} bytes"
+        )
+    if VARIABLE.match(text):
+        raise InputError(
+            f"{what}={shown(text)}: no shell has replaced this variable: give its value"
         )
     # Orbax takes paths as UTF-8, cards and reports are written in it.
     if UNPRINTABLE.search(text) or not _is_utf8(text):

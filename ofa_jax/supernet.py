@@ -15,7 +15,7 @@ from ofa_jax import checkpoint, storage
 from ofa_jax.errors import InputError
 from ofa_jax.families import space_from_dict, space_to_dict
 from ofa_jax.files import naming, read_json, shown, write_json
-from ofa_jax.names import check_inside
+from ofa_jax.names import check_classes, check_inside
 from ofa_jax.plain import build
 from ofa_jax.space import PIXELS, SearchSpace
 
@@ -82,6 +82,7 @@ class SupernetCard:
             raise InputError(
                 f"classes: {len(self.classes)} names, the space has {space.num_classes}"
             )
+        check_classes(self.classes)
         if not all(1 <= size <= PIXELS for size in self.resolutions):
             raise InputError(
                 f"resolutions={shown(self.resolutions)}: expected pixels, 1 to {PIXELS}"

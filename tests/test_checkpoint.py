@@ -1,4 +1,6 @@
 import dataclasses
+import os
+import shutil
 from types import SimpleNamespace
 
 import jax
@@ -115,24 +117,38 @@ def test_a_damaged_step_is_named_and_left_alone(phase):
     assert place == workdir / "damaged/kernel-3"
     assert largest_file(place / "state").stat().st_size > 0  # nothing is deleted
     assert checkpoints.saved_steps(workdir, "kernel") == [2]
+    shutil.copytree(place, directory)  # the same step, damaged again
+    assert checkpoints.put_aside(workdir, "kernel", 3) == workdir / "damaged/kernel-3-2"
+    assert largest_file(place / "state").stat().st_size > 0
     with pytest.raises(ValueError, match="no checkpoint at .*kernel/3"):
         checkpoints.restore_step(workdir, "kernel", 3, states[1])
 
 
+def leave_strays(place):
+    for name in (".DS_Store", "notes.txt~", "Thumbs.db", "._x"):
+        (place / name).write_bytes(b"x")
+    (place / ".#card.json").symlink_to("user@host.123:456")  # Emacs's lock
+    os.mkfifo(place / "pipe")
+    (place / ".ipynb_checkpoints").mkdir()
+
+
 def test_a_stray_file_is_no_damage(phase, tiny):
-    """An editor's backup or what macOS leaves in any folder."""
+    """An editor's backup and lock, or what macOS leaves in any folder."""
     workdir, states = phase
     directory = checkpoints.phase_directory(workdir, "kernel") / "3"
     for place in (directory, directory / "state", directory.parent):
-        (place / ".DS_Store").write_bytes(b"x")
-        (place / "notes.txt~").write_bytes(b"x")
+        leave_strays(place)
+    for name in ("\u00b2", "\u0663", "03"):  # no number as orbax writes it
+        (directory.parent / name).mkdir()
+    (directory.parent / "4").write_bytes(b"a file")
     checkpoints.check_step(workdir, "kernel", 3)
     assert checkpoints.saved_steps(workdir, "kernel") == [3, 2]
     assert identical(checkpoints.restore_step(workdir, "kernel", 3, states[1]), states[3])
     _, variables = random_variables(tiny)
     save_supernet(workdir / "net", tiny, variables)
     for place in (workdir / "net", workdir / "net/variables"):
-        (place / ".DS_Store").write_bytes(b"x")
+        leave_strays(place)
+    assert ofa_jax.checkpoint.load_space(workdir / "net") == tiny
     _, _, restored = ofa_jax.load_supernet(workdir / "net")
     assert identical(restored, variables)
 

@@ -435,6 +435,9 @@ BAD_COMMANDS = [
     ((SMOKE, "--config.data.std=(0.2,0.0,0.2)"), "data.std=(0.2, 0.0, 0.2): expected numbers fr"),
     ((SMOKE, "--config.train.momentum=nan"), "train.momentum=nan: expected a finite number"),
     ((SMOKE, "--config.data.name=gs://bucket/x"), "data.name='gs://bucket/x': expected a local"),
+    ((SMOKE, "--config.data.name= "), "data.name=' ': expected 'digits', a folder, or a dataset"),
+    ((SMOKE, "--config.data.test_split=train"), "data.test_split='train' has images of data.train"),
+    ((SMOKE, "--workdir=$HOME/run"), "--workdir='$HOME/run': no shell has replaced this variable"),
     # What only a later part of the job needs is looked at before the first part begins.
     (
         (SMOKE, "--config.search.constraints=(1000.0,)"),

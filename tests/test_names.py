@@ -14,7 +14,8 @@ def test_plain_names_are_taken(name):
 @pytest.mark.parametrize(
     "name",
     ["", ".", "..", "../x", "/tmp/x", "a/b", "a\\b", ".hidden", "end.", "end ", " start", "a\0b",
-     "a\nb", "C:", "what?", "a*b", "a|b", "<a>", "nul", "COM1", "aux.txt", "\u202ename", "a" * 101,
+     "a\nb", "C:", "what?", "a*b", "a|b", "<a>", "nul", "COM1", "aux.txt",
+     "CON .x", "lpt²", "conout$", "~", "~root", "$HOME", "%TEMP%", "\u202ename", "a" * 101,
      "é" * 51, "\ud800"],
 )  # fmt: skip
 def test_what_is_no_plain_name_is_refused(name):
@@ -33,6 +34,13 @@ def test_files_stay_inside():
 def test_paths_of_any_script_are_taken(text):
     assert local_path("--workdir", text) == Path(text)
     assert printable(Path(text)) == text
+
+
+@pytest.mark.parametrize("text", ["$HOME/runs", "${TMPDIR}/x", "$RUNS", "%USERPROFILE%/x"])
+def test_a_variable_is_not_taken_literally(text):
+    with pytest.raises(ValueError, match="^--workdir=.*: no shell has replaced this variable"):
+        local_path("--workdir", text)
+    assert local_path("--workdir", f"./{text}") == Path(text)  # a folder may be called that
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\0b", "\x1b[31m", "a\u2028b", os.fsdecode(b"m\xfcll")])

@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ import jax
 from ofa_jax.checkpoint import checksum
 from ofa_jax.errors import InputError
 from ofa_jax.families import get_space, list_spaces, space_to_dict
-from ofa_jax.files import naming, read_text
+from ofa_jax.files import LINE, naming, read_text, short
 from ofa_jax.interop.net_config import read_net_config
 from ofa_jax.interop.once_for_all import CENTER_CROP, NORMALIZATION, from_once_for_all
 from ofa_jax.interop.torch_file import (
@@ -27,6 +28,7 @@ from ofa_jax.interop.torch_file import (
 from ofa_jax.names import local_path
 from ofa_jax.run.imported import Imported, data_config, usual_resolution, write_imported
 from ofa_jax.space import PIXELS, Arch, SearchSpace
+from ofa_jax.storage import is_link
 from ofa_jax.supernet import Preprocessing, SupernetCard, save_supernet
 
 
@@ -35,8 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     flags = _parser().parse_args(arguments)
     try:
         print(convert(flags))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (InputError, OSError) as error:  # a directory that cannot be written
+        print(f"error: {short(error, LINE)}", file=sys.stderr)
         return 2
     return 0
 
@@ -73,7 +75,7 @@ def convert(flags: argparse.Namespace) -> str:
         exists; PyTorch is not installed.
     """
     source, out = local_path("CHECKPOINT", flags.checkpoint), local_path("--out", flags.out)
-    if out.exists():
+    if out.exists() or is_link(out):
         raise InputError(f"--out={out} exists: give a new directory")
     if not flags.net_config:
         for flag in ("resolution", "data", "data_dir", "keep_statistics"):
@@ -95,7 +97,8 @@ def _convert_supernet(source: Path, out: Path, flags: argparse.Namespace) -> str
     save_supernet(out, space, variables, card)
     return (
         f"{_summary('supernet', space, variables, out)}\n"
-        f"next: python main.py --config=configs/specialise.py:{out} --workdir=runs/specialised"
+        f"next: python main.py {quote(f'--config=configs/specialise.py:{out}')}"
+        " --workdir=runs/specialised"
         " --config.data.name=DATA"
     )
 
@@ -115,7 +118,7 @@ def _convert_subnet(source: Path, out: Path, flags: argparse.Namespace) -> str:
     measured = f", top-1 {card.accuracy['test']['top1']:.2%} on test" if card.accuracy else ""
     return (
         f"{_summary('subnet', space, variables, out)}, {resolution} px{measured}\n"
-        f"next: python main.py --mode=benchmark --subnet={out}"
+        f"next: python main.py --mode=benchmark {quote(f'--subnet={out}')}"
     )
 
 

@@ -19,10 +19,11 @@ from ofa_jax.errors import InputError, foreign
 from ofa_jax.extras import check_installed
 from ofa_jax.families import space_from_dict, space_to_dict
 from ofa_jax.files import naming, read_object, short, write_json, write_text
+from ofa_jax.names import check_classes
 from ofa_jax.network import Network, build_subnet, build_supernet
 from ofa_jax.plain import build
 from ofa_jax.space import Arch, SearchSpace
-from ofa_jax.storage import local_copy
+from ofa_jax.storage import is_link, local_copy
 
 Tree = Any
 WEIGHTS, DESCRIPTION, README = "model.safetensors", "config.json", "README.md"
@@ -92,7 +93,7 @@ def save_pretrained(
     check_installed("save_pretrained", EXTRA, "safetensors")
     from safetensors.numpy import save_file
 
-    if directory.exists():
+    if directory.exists() or is_link(directory):
         raise InputError(f"{directory} exists: give a new directory")
     described = Described(
         space=space_to_dict(space),
@@ -145,6 +146,8 @@ def read_described(directory: Path) -> Described:
     """
     path = directory / DESCRIPTION
     described: Described = build(Described, read_object(path, "space"), str(path), strict=False)
+    with naming(path):
+        check_classes(described.classes)
     return described
 
 

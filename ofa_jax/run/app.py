@@ -30,6 +30,7 @@ and does nothing once everything is done. --mode runs a single step:
 --helpfull lists every flag with its default.
 """
 
+import contextlib
 import functools
 import logging
 import os
@@ -63,6 +64,10 @@ from ofa_jax.run.search import search
 from ofa_jax.run.train import train
 from ofa_jax.storage import check_bucket
 
+# What JAX's random numbers depend on beside the seed: a run resumes with the same ones anywhere.
+RANDOM = {"jax_default_prng_impl": "threefry2x32", "jax_threefry_partitionable": True,
+          "jax_random_seed_offset": 0}  # fmt: skip
+
 
 def start() -> None:
     """Runs the command of `sys.argv` to its end, and exits."""
@@ -87,10 +92,12 @@ def main(_: list[str]) -> None:
         absl_logging.get_absl_handler().addFilter(is_news)
     try:
         check_flags()
+        fix_random_numbers()
         if FLAGS.target:
             jax.config.update("jax_platforms", "cpu")  # the TPUs are not here
         compiled.keep()
         processes.connect(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
+        processes.check_devices()
         if not processes.is_first():
             sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         workdir = place("--workdir", FLAGS.workdir)
@@ -129,6 +136,13 @@ def is_news(record: logging.LogRecord) -> bool:
     """
     of_orbax = f"{os.sep}orbax{os.sep}" in record.pathname
     return not (of_orbax and record.levelno >= logging.ERROR)
+
+
+def fix_random_numbers() -> None:
+    """Has random numbers follow from the seed alone, whatever the environment says."""
+    for name, value in RANDOM.items():
+        with contextlib.suppress(AttributeError):  # not an option of this version any more
+            jax.config.update(name, value)
 
 
 def run(config: Config, workdir: Path) -> str:

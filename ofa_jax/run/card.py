@@ -11,8 +11,8 @@ from typing import Any
 
 from ofa_jax.checkpoint import checksum
 from ofa_jax.errors import InputError
-from ofa_jax.files import naming, read_json, shown
-from ofa_jax.names import check_inside, check_name, place
+from ofa_jax.files import naming, read_json, read_text, shown
+from ofa_jax.names import check_classes, check_inside, check_name, place
 from ofa_jax.normalization import check_normalization
 from ofa_jax.plain import build
 from ofa_jax.run.groups.data import DataConfig
@@ -154,6 +154,7 @@ class Card:
         if self.schema != 1:
             raise InputError(f"schema={self.schema}: expected 1; a newer ofa_jax wrote this card")
         check_name("name", self.name)
+        check_classes(self.classes)
         if not 1 <= self.resolution <= PIXELS:
             raise InputError(f"resolution={self.resolution}: expected 1 to {PIXELS} pixels")
         for split, figures in self.accuracy.items():
@@ -210,7 +211,14 @@ def read_card(directory: Path) -> Card:
             raise InputError(f"subnet {directory}: its file {name} is missing")
         if checksum(directory / name) != expected:
             raise InputError(f"subnet {directory}: its file {name} is altered or truncated")
+    if LABELS in card.files and read_text(directory / LABELS) != labels(card.classes):
+        raise InputError(f"{path}: classes are not those of {LABELS}, in their order")
     return card
+
+
+def labels(classes: Sequence[str]) -> str:
+    """What `labels.txt` holds."""
+    return "".join(f"{name}\n" for name in classes)
 
 
 def check_images(directory: Path, card: Card, data: DataConfig, class_names: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ofa_jax.run.processes import is_first, lost_another, several
 
 Tree = Any
 _sealed: set[Path] = set()  # by this process
+STEP = re.compile("0|[1-9][0-9]{0,17}")  # the name of a checkpoint, as orbax writes it
 
 
 @contextlib.contextmanager
@@ -46,7 +48,8 @@ def saved_steps(workdir: Path, phase: str) -> list[int]:
     directory = phase_directory(workdir, phase)
     if not directory.is_dir():
         return []
-    return sorted((int(p.name) for p in directory.iterdir() if p.name.isdigit()), reverse=True)
+    steps = (path for path in directory.iterdir() if STEP.fullmatch(path.name) and path.is_dir())
+    return sorted((int(path.name) for path in steps), reverse=True)
 
 
 def is_sealed(workdir: Path, phase: str, step: int) -> bool:
@@ -61,9 +64,16 @@ def check_step(workdir: Path, phase: str, step: int) -> None:
 
 def put_aside(workdir: Path, phase: str, step: int) -> Path:
     """Moves a damaged checkpoint to `damaged/`, out of the way of its step; the new place."""
-    place = workdir / "damaged" / f"{phase}-{step}"  # in place of one that was damaged before
-    storage.move(phase_directory(workdir, phase) / str(step), place)
-    return place
+    return move_aside(workdir, phase_directory(workdir, phase) / str(step), f"{phase}-{step}")
+
+
+def move_aside(workdir: Path, path: Path, name: str) -> Path:
+    """Moves something to `damaged/`, beside what lies there; the new place."""
+    names = (name, *(f"{name}-{number}" for number in range(2, 10_000)))
+    places = (workdir / "damaged" / name for name in names)
+    free = next(place for place in places if not place.exists())
+    storage.move(path, free)
+    return free
 
 
 def save_step(

@@ -134,25 +134,29 @@ class _Row:
 def read_measured(path: Path, space: SearchSpace, sizes: tuple[int, ...]) -> dict[str, Any]:
     """The rows by index, of those at the resolution that the index has among `sizes`.
 
-    What is no row, such as the half line of a killed run, is dropped for good; a search at other
-    resolutions keeps its rows.
+    What is no row, such as one of another version, is left alone, but for the half line of a killed
+    run; a search at other resolutions keeps its rows.
     """
     if not path.exists():
         return {}
-    rows = []
-    for line in read_text(path).splitlines():
-        try:
-            row = build(_Row, parse_json(line))
-            space.arch_from_dict(row.arch)
-        except InputError:
-            continue
-        rows.append(dataclasses.asdict(row))
-    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+    *lines, last = read_text(path).split("\n")
+    rows = [row for line in (*lines, last) if (row := _row(line, space))]
+    if last:
+        write_text(path, "".join(f"{line}\n" for line in lines + [last] * bool(_row(last, space))))
     return {
         str(row["index"]): row
         for row in rows
         if row["resolution"] == sizes[row["index"] % len(sizes)]
     }
+
+
+def _row(line: str, space: SearchSpace) -> dict[str, Any] | None:
+    try:
+        row = build(_Row, parse_json(line))
+        space.arch_from_dict(row.arch)
+    except InputError:
+        return None
+    return dataclasses.asdict(row)
 
 
 def _append(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -16,6 +16,7 @@ import ml_collections
 from ofa_jax.errors import InputError
 from ofa_jax.families import get_space
 from ofa_jax.files import shown
+from ofa_jax.names import check_name
 from ofa_jax.plain import build, hints
 from ofa_jax.run.groups.data import DataConfig
 from ofa_jax.run.groups.limits import between, one_of, pixels
@@ -76,6 +77,8 @@ class Config:
         one_of("evaluate.split", self.evaluate.split, ("test", "held_out"))
         for name in self.extract.archs:
             one_of("extract.archs", name, ("smallest", "largest"))
+        for name in self.phases:  # of directories, too
+            check_name("the name of a phase", name)
         for name in self.curriculum:
             one_of("curriculum", name, tuple(self.phases))
         if len(set(self.curriculum)) != len(self.curriculum):

@@ -7,6 +7,8 @@ from typing import Any
 import jax
 
 from ofa_jax import mesh
+from ofa_jax.errors import InputError
+from ofa_jax.files import read_object, shown
 from ofa_jax.names import place
 from ofa_jax.run import processes
 from ofa_jax.run.config import Config
@@ -16,7 +18,7 @@ from ofa_jax.search.functions import Function
 from ofa_jax.search.latency import load_latency_table
 from ofa_jax.search.memory import activation_bytes
 from ofa_jax.space import Arch, SearchSpace
-from ofa_jax.subnets.latency import build_latency_table
+from ofa_jax.subnets.latency import build_latency_table, machine
 
 # What a person reads each cost in: name, and how much one is.
 UNITS = {"macs": ("M MACs", 1e6), "params": ("M parameters", 1e6),
@@ -47,6 +49,32 @@ def cost_function(config: Config, space: SearchSpace, directory: Path) -> Functi
 
 def _params(space: SearchSpace, arch: Arch, resolution: Any) -> Any:
     return params(space, arch)
+
+
+def check_measured_here(config: Config, directory: Path) -> None:
+    """Raises `ValueError` if latency is to be measured, and was elsewhere, or of other calls.
+
+    Args:
+      config: the run's.
+      directory: of its search.
+    """
+    settings, path = config.search, directory / "latency.json"
+    if settings.cost != "latency" or settings.latency_table or not path.exists():
+        return
+    stored, here = read_object(path), machine()
+    theirs = stored.get("machine")
+    theirs = theirs if isinstance(theirs, dict) else {}
+    pairs = {
+        "batch_size": (stored.get("batch_size"), settings.latency_batch),
+        "dtype": (stored.get("dtype"), mesh.best_dtype(config.train.dtype, jax.devices()[0])),
+        **{key: (theirs.get(key), here[key]) for key in ("processor", "device")},
+    }
+    for key, (measured, wanted) in pairs.items():
+        if measured != wanted:
+            raise InputError(
+                f"{path} was measured with {key} {shown(measured)}, not {shown(wanted)}: move it"
+                " away to measure anew, or give it as search.latency_table"
+            )
 
 
 def search_resolutions(config: Config) -> tuple[int, ...]:

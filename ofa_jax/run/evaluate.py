@@ -23,6 +23,7 @@ from ofa_jax.run.data.sources import Dataset
 from ofa_jax.run.data.transforms import other_normalization
 from ofa_jax.run.groups.data import DataConfig
 from ofa_jax.run.metrics import track
+from ofa_jax.run.workdir import check_unchanged
 from ofa_jax.search.cost import macs, params
 from ofa_jax.space import Choices, SearchSpace
 from ofa_jax.subnets.calibrate import calibrate_each, group
@@ -93,9 +94,11 @@ def load_trained(config: Config, workdir: Path) -> tuple[Dataset, SearchSpace, N
 
     Raises:
       ValueError: there is no supernet, or it is of another space, has other classes than the
-        dataset, or was trained on images of other sizes or normalised otherwise.
+        dataset, or was trained on other images, or on images of other sizes or normalised
+        otherwise.
     """
     dataset = load_dataset(config.data)
+    check_unchanged(workdir, config, dataset)
     directory = workdir / "supernet"
     space, net, variables = checkpoint.load_supernet(directory)
     card = read_supernet_card(directory)
@@ -188,11 +191,17 @@ def evaluation_batches(
     config: Config, dataset: Dataset, devices: Mesh, split: str, resolution: int
 ) -> Iterator[pipeline.Batch]:
     """This process's part of the batches of a split at one resolution, with progress."""
-    size = -(-config.evaluate.batch_size // devices.size) * devices.size
+    size = -(-batch_size(config, dataset) // devices.size) * devices.size
     part = mesh.shard(devices)
     batches = pipeline.evaluation_batches(dataset, split, config.data, resolution, size, part)
     total = -(-len(dataset.split(split)) // size)
     return track(batches, total, f"evaluating at {resolution} px")
+
+
+def batch_size(config: Config, dataset: Dataset) -> int:
+    """Images that are measured at a time: a larger batch than a split would be padding."""
+    most = max(len(dataset.held_out), len(dataset.test))
+    return min(config.evaluate.batch_size, most)
 
 
 def table(rows: Sequence[Row]) -> str:

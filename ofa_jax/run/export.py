@@ -30,6 +30,7 @@ from ofa_jax.run.config import Config
 from ofa_jax.run.data import pipeline
 from ofa_jax.run.data.datasets import load_dataset
 from ofa_jax.run.data.sources import Dataset
+from ofa_jax.run.evaluate import batch_size
 from ofa_jax.run.groups.subnets import FORMATS
 from ofa_jax.run.metrics import track
 from ofa_jax.storage import TEMPORARY, local_copy
@@ -106,7 +107,11 @@ def _export(
     check_formats(formats)
     for name in formats:
         path = directory / KINDS[name].file
-        if path.exists() and not (overwrite or _mark(path).exists()):
+        if not path.exists() or _mark(path).exists():
+            continue
+        if name not in card.exports:
+            raise InputError(f"{path} exists, and ofa_jax did not write it: move it away")
+        if not overwrite:
             raise InputError(f"{path} exists: --overwrite replaces it")
     dataset = load_dataset(config.data)
     check_images(directory, card, config.data, dataset.class_names)
@@ -120,6 +125,7 @@ def _export(
     for name in formats:
         if name in card.exports:
             # Killed between the new file and its checksum, the subnet must stay whole.
+            _mark(directory / KINDS[name].file).touch()
             card = forget(card, name)
             write_card(directory, card, [])
         made = _write(name, graph, card, directory, images, wanted, batch)
@@ -187,7 +193,7 @@ class Images:
 
     def tested(self) -> Iterable[tuple[np.ndarray, np.ndarray]]:
         """Batches of the test split with their labels."""
-        size = self._config.evaluate.batch_size
+        size = batch_size(self._config, self._dataset)
         total = -(-len(self._dataset.split("test")) // size)
         for batch in track(self._tested(), total, "evaluating the file"):
             seen = batch["weight"] > 0
@@ -203,7 +209,7 @@ class Images:
         return [self._as_input(images) for images in batches]
 
     def _tested(self) -> Iterable[Any]:
-        size = self._config.evaluate.batch_size
+        size = batch_size(self._config, self._dataset)
         data = self._config.data
         return pipeline.evaluation_batches(self._dataset, "test", data, self._resolution, size)
 

@@ -36,7 +36,7 @@ from ofa_jax.network import Network, best_compute
 from ofa_jax.normalization import Normalization
 from ofa_jax.plain import build
 from ofa_jax.run import processes
-from ofa_jax.run.card import CARD, LABELS, Card, Preprocessing, foreign_file
+from ofa_jax.run.card import CARD, LABELS, Card, Preprocessing, foreign_file, labels
 from ofa_jax.run.card_writer import write_card
 from ofa_jax.run.config import Config
 from ofa_jax.run.evaluate import (
@@ -266,7 +266,7 @@ def write_subnet(directory: Path, space: SearchSpace, variables: Any, card: Card
         checkpoint.save_network(made / "orbax", variables, description)
         arch = {**card.arch, "resolution": card.resolution}
         write_json(made / "arch.json", arch)
-        write_text(made / LABELS, "".join(f"{name}\n" for name in card.classes))
+        write_text(made / LABELS, labels(card.classes))
         write_card(made, card)
 
 

@@ -19,7 +19,7 @@ from ofa_jax.names import local_path, printable
 from ofa_jax.normalization import normalize_images
 from ofa_jax.run.card import Card, read_card
 from ofa_jax.run.data.decode import SUFFIXES, decode
-from ofa_jax.run.data.image_files import counts, files_below, sort_out
+from ofa_jax.run.data.image_files import counts, files_below, is_hidden, sort_out
 from ofa_jax.run.data.transforms import resize_and_crop
 from ofa_jax.run.metrics import counted
 
@@ -97,7 +97,7 @@ def find_images(text: str) -> list[Path]:
     path = local_path("--images", text)
     if text and path.is_file():
         return [path]
-    among = files_below(path) if path.is_dir() else map(Path, glob.glob(str(path)))
+    among = files_below(path) if path.is_dir() else matching(path)
     images, left_out = sort_out(among if text else ())
     if not images:
         raise InputError(
@@ -107,6 +107,16 @@ def find_images(text: str) -> list[Path]:
     if left_out:
         print(f"left out: {counts(left_out)}", file=sys.stderr)
     return images
+
+
+def matching(pattern: Path) -> list[Path]:
+    """What a pattern matches, ** at any depth, but for hidden folders that it does not name."""
+    found = map(Path, glob.glob(str(pattern), recursive=True))
+    return [
+        path
+        for path in found
+        if not any(is_hidden(part) for part in path.parts[:-1] if part not in pattern.parts)
+    ]
 
 
 def read_image(path: Path, card: Card) -> np.ndarray:

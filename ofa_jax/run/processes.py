@@ -17,8 +17,19 @@ from jax.errors import JaxRuntimeError
 from jax.experimental import multihost_utils
 
 from ofa_jax.errors import InputError
+from ofa_jax.files import short
 
 LOST = 69  # exit code: sysexits' "service unavailable"
+
+
+def check_devices() -> None:
+    """Raises `ValueError` if JAX finds none of the devices that it is told to use."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # unknown, or without its library or driver
+        named = os.environ.get("JAX_PLATFORMS", "")
+        reason = short(error) if str(error) else "none of these"
+        raise InputError(f"JAX finds no device with JAX_PLATFORMS={named!r}: {reason}") from error
 
 
 def connect(coordinator: str = "", count: int = 0, index: int = -1, timeout: int = 300) -> None:

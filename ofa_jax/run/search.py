@@ -25,7 +25,7 @@ from ofa_jax.run.collect import (
     read_images,
 )
 from ofa_jax.run.config import Config
-from ofa_jax.run.costs import UNITS, cost_function, search_resolutions
+from ofa_jax.run.costs import UNITS, check_measured_here, cost_function, search_resolutions
 from ofa_jax.run.data.datasets import load_dataset
 from ofa_jax.run.data.sources import Dataset
 from ofa_jax.run.evaluate import load_trained
@@ -141,6 +141,7 @@ def _prepare(config: Config, workdir: Path) -> SearchRun:
     net = net.clone(compute=best_compute(config.train.compute, mesh.platform(devices)))
     directory = workdir / "search"
     processes.from_first(lambda: directory.mkdir(exist_ok=True))
+    processes.from_first(lambda: check_measured_here(config, directory))
     cost = cost_function(config, space, directory)
     return SearchRun(
         config, directory, net, mesh.replicate(devices, variables), dataset, devices, cost
@@ -183,18 +184,35 @@ def _measured_top1(run: SearchRun, archs: Sequence[Arch], resolution: int) -> li
     return [figure["top1"] for figure in figures]
 
 
+def names_of(run: SearchRun, winners: Sequence[Found]) -> list[str]:
+    """What the winners are called, by cost; numbered where the costs of different ones look alike.
+
+    Files are called so: no winner may take the place of another.
+    """
+    taken: dict[str, Found] = {}
+    names = []
+    for one in winners:
+        cost = run.named(one.cost)
+        for name in (cost, *(f"{cost}-{number}" for number in range(2, len(winners) + 1))):
+            other = taken.setdefault(name, one)
+            if (other.arch, other.resolution) == (one.arch, one.resolution):
+                names.append(name)
+                break
+    return names
+
+
 def _measure(
     run: SearchRun, predictor: Predictor, winners: Sequence[Found]
 ) -> list[dict[str, Any]]:
     """The winners as rows: arch, costs, accuracy as predicted and as measured."""
-    space, top1 = run.net.space, {}
+    space, top1, names = run.net.space, {}, names_of(run, winners)
     for resolution in sorted({f.resolution for f in winners}):
         own = [i for i, f in enumerate(winners) if f.resolution == resolution]
         values = _measured_top1(run, [winners[i].arch for i in own], resolution)
         top1.update(dict(zip(own, values, strict=True)))
     return [
         {
-            "name": run.named(f.cost),
+            "name": names[i],
             "arch": space.arch_to_dict(f.arch),
             "resolution": f.resolution,
             run.config.search.cost: f.cost,

@@ -28,7 +28,7 @@ from ofa_jax.run.preemption import Preempted, stop_requests
 from ofa_jax.run.report import write_report
 from ofa_jax.run.step import init_state, jit_step
 from ofa_jax.run.supernet_card import check_taken_over, supernet_card
-from ofa_jax.run.workdir import claim, locked
+from ofa_jax.run.workdir import check_unchanged, claim, locked
 from ofa_jax.storage import is_published
 from ofa_jax.supernet import save_supernet
 from ofa_jax.train.fit import opened
@@ -82,6 +82,7 @@ def train(config: Config, workdir: Path) -> None:
         done = newest.step if newest else 0
         if done == end_of(legs) and processes.from_first(lambda: is_published(directory, SEAL)):
             check_taken_over(config, workdir)
+            check_unchanged(workdir, config, dataset)
             print(f"training is complete: {done} steps, {directory}")
             return
         if newest is None and processes.from_first(lambda: is_published(directory, SEAL)):
@@ -134,6 +135,7 @@ def train_legs(run: Run, newest: Saved | None, feed: Feed, log: MetricsLog) -> N
         processes.from_first(lambda: str(write_report(run.workdir)))
     directory = run.workdir / "supernet"
     card = supernet_card(run.config, run.workdir.name, run.dataset, run.net.space, legs)
+    processes.from_first(lambda: put_supernet_aside(directory))
     processes.from_first(lambda: save_supernet(directory, run.net.space, state.result, card))
     sizes = ", ".join(f"{resolution} px" for resolution in programs) or "nothing left to train"
     print(f"training step compiled {counted(len(programs), 'time')}: {sizes}")
@@ -163,6 +165,12 @@ def _look_for_checkpoint(workdir: Path, legs: list[Leg]) -> tuple[Saved | None, 
     for index in reversed(range(len(legs))):
         name = legs[index].name
         for step in checkpoints.saved_steps(workdir, name):
+            if not legs[index].first < step <= legs[index].end:
+                raise InputError(
+                    f"{checkpoints.phase_directory(workdir, name) / str(step)} is not this run's,"
+                    f" whose phase {name!r} has steps {legs[index].first + 1} to"
+                    f" {legs[index].end}: move it away"
+                )
             if not checkpoints.is_sealed(workdir, name, step):
                 print(f"checkpoint {name}/{step} was not finished, and is left out", flush=True)
                 broken.append(Saved(index, step))
@@ -184,6 +192,13 @@ def put_aside(run: Run, broken: list[Saved]) -> None:
     for saved in broken:
         place = checkpoints.put_aside(run.workdir, run.legs[saved.leg].name, saved.step)
         print(f"it is put aside in {place}", flush=True)
+
+
+def put_supernet_aside(directory: Path) -> None:
+    """Moves a supernet away that lies where the run's own goes: of whom it is, nobody knows."""
+    if directory.exists():
+        place = checkpoints.move_aside(directory.parent, directory, directory.name)
+        print(f"the supernet that was there is put aside in {place}", flush=True)
 
 
 def train_leg(

@@ -77,10 +77,18 @@ def check_contents(workdir: Path, config: Config, dataset: Dataset) -> None:
     Raises:
       ValueError: the data are not those that the run began with.
     """
-    stored = _stored_contents(workdir)
-    if not stored:
+    if not _stored_contents(workdir):
         write_json(workdir / "contents.json", contents(config, dataset))
-    elif stored.get("data.name") != dataset.digest():
+    check_unchanged(workdir, config, dataset)
+
+
+def check_unchanged(workdir: Path, config: Config, dataset: Dataset) -> None:
+    """Raises `ValueError` if the data are not those that the run of a workdir began with.
+
+    With more images, others would be held out: some that were trained on.
+    """
+    stored = _stored_contents(workdir)
+    if stored and stored.get("data.name") != dataset.digest():
         raise InputError(
             f"{workdir} was begun with other images, or other classes, than"
             f" data.name={shown(config.data.name)} has now ({dataset})"
@@ -95,6 +103,26 @@ def check_processes(workdir: Path, config: Config) -> None:
     values = {key: value for key, value in _flat(_plain(config)).items() if key not in OWN}
     versions = {"jax": jax.__version__, "--workdir": str(workdir)}
     processes.check_same("their config", {**values, **versions})
+
+
+# What a run writes later. Where it is before the run begins, another one, or a person, wrote it.
+RESULTS = ("checkpoints", "damaged", "evaluation.json", "finetune", "metrics.jsonl", "report.html",
+           "search", "subnets", "tb")  # fmt: skip
+
+
+def check_unclaimed(workdir: Path) -> None:
+    """Raises `ValueError` if a directory that is no run's yet has what a run would replace, or use.
+
+    Empty directories do no harm.
+    """
+    if (workdir / "config.json").exists():
+        return
+    for path in (workdir / name for name in RESULTS):
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise InputError(
+                f"{workdir} holds {path.name}, and no config.json of the run that it is of: give"
+                " another --workdir, or move it away"
+            )
 
 
 OF_A_RUN = (lock.LOCK, "config.json", "supernet")  # one of them makes a directory a run's
@@ -141,6 +169,7 @@ def _write_config(
     workdir: Path, config: Config, dataset: Dataset, held: contextlib.ExitStack
 ) -> None:
     with _written(workdir):
+        check_unclaimed(workdir)
         workdir.mkdir(parents=True, exist_ok=True)
         held.enter_context(lock.locked(workdir))
         check_contents(workdir, config, dataset)

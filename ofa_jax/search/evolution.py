@@ -28,6 +28,7 @@ from ofa_jax.search.functions import (
 from ofa_jax.search.genes import Genome, crossover, repeated
 from ofa_jax.space import Arch, SearchSpace
 
+FEWEST = 4  # children in a generation
 TRIES = 4  # children sampled for one place; the first that keeps the constraint takes it
 
 
@@ -106,7 +107,7 @@ def evolve(
     sizes = tuple(space.resolutions if resolutions is None else resolutions)
     genome = Genome(space, sizes)
     settings = Settings(population, generations)
-    check_settings(settings, least=4)
+    check_settings(settings, least=FEWEST)
     check_functions(genome, {"score": score, **{f"cost {i}": c for i, c in enumerate(costs)}})
     limits = _limits(constraints, len(costs))
     start = feasible(genome, costs, limits)

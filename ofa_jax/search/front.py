@@ -29,6 +29,7 @@ from ofa_jax.search.genes import Genome, crossover, repeated
 from ofa_jax.space import SearchSpace
 
 RUNGS = 64
+FEWEST_OF_FRONT = 2 * RUNGS  # children in a generation
 
 
 class Front(NamedTuple):
@@ -79,7 +80,7 @@ def find_front(
     """
     genome = Genome(space, tuple(space.resolutions if resolutions is None else resolutions))
     settings = Settings(population, generations)
-    check_settings(settings, least=2 * RUNGS)
+    check_settings(settings, least=FEWEST_OF_FRONT)
     check_functions(genome, {"score": score, "cost": cost})
     trees = as_pytree(score), as_pytree(cost)
     start = np.asarray(cheapest(genome, trees[1:], np.zeros((1, 1), np.float32)))[0]

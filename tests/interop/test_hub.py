@@ -100,6 +100,27 @@ def test_runs_and_subnets_are_converted(tiny, tmp_path, capsys):
     assert mine.normalization["std"] == SUBNETS_CARD.preprocessing.std
     assert hub.main([str(subnet), f"--out={out}"]) == 2
     assert capsys.readouterr().err == f"error: {out} exists: give a new directory\n"
+    for damage, name in (
+        ({"found": [{"arch": {}}]}, "found.json: found[0].name is missing"),
+        ({"found": {"name": "x"}}, "found.json: found="),
+        ({"found": [3]}, "found.json: found[0]=3: expected a group of fields"),
+    ):
+        (run / "search/found.json").write_text(json.dumps(damage))
+        assert hub.main([str(run), f"--out={tmp_path / 'again'}"]) == 2
+        assert f"error: {run}/search/{name}" in capsys.readouterr().err
+    stored = json.loads((subnet / "card.json").read_text())
+    for damage in ({"source": "x"}, {"preprocessing": 3}, {"resolution": "16"}):
+        (subnet / "card.json").write_text(json.dumps({**stored, **damage}))
+        assert hub.main([str(subnet), f"--out={tmp_path / 'again'}"]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {subnet}/card.json: {next(iter(damage))}=")
+        assert error.count("\n") == 1
+    (subnet / "card.json").write_text(json.dumps(stored))
+    for place in (subnet / "card.json/out", tmp_path / "dangling"):
+        if place.name == "dangling":
+            place.symlink_to(tmp_path / "nowhere")
+        assert hub.main([str(subnet), f"--out={place}"]) == 2
+        assert capsys.readouterr().err.startswith("error: ")
 
 
 # Of other extras than `hub`.

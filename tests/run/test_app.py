@@ -2,10 +2,12 @@
 
 import json
 import logging
+import os
 import subprocess
 import sys
 
-from main_runs import REPOSITORY
+import pytest
+from main_runs import REPOSITORY, run
 
 from ofa_jax.run import app
 
@@ -58,6 +60,29 @@ def test_what_a_user_can_mend_is_one_line_and_a_mistake_of_ours_a_traceback():
             assert code == 1
             assert printed.startswith("Traceback")
             assert printed.endswith(f"{kind.removesuffix('(')}: {message}\n")
+
+
+@pytest.mark.parametrize("platform", ["wrong", "cuda"])
+def test_devices_that_are_not_here_are_one_line(platform):
+    code, out, error = run("--mode=evaluate", "--workdir=none", JAX_PLATFORMS=platform)
+    assert (code, out) == (2, "")
+    assert error.splitlines()[-1].startswith(
+        f"error: JAX finds no device with JAX_PLATFORMS={platform!r}: "
+    )
+    assert "Traceback" not in error
+
+
+def test_random_numbers_are_the_seeds_whatever_the_environment_says():
+    """Else the same command would resume another run."""
+    code = (
+        "import jax; from ofa_jax.run import app; app.fix_random_numbers();"
+        " print(jax.random.bits(jax.random.key(3), (2,)))"
+    )
+    odd = {"JAX_DEFAULT_PRNG_IMPL": "rbg", "JAX_RANDOM_SEED_OFFSET": "5",
+           "JAX_THREEFRY_PARTITIONABLE": "false"}  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, env={**os.environ, **odd},
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    assert done.stdout == "[ 318053758 4029299397]\n"
 
 
 def test_help_names_the_command_as_it_was_started():

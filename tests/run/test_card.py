@@ -38,6 +38,23 @@ def test_a_card_comes_back(subnet):
     assert set(again.files) == {"orbax/weights", "model.onnx"}
 
 
+def test_classes_differ_and_are_those_of_the_labels(subnet):
+    """Sorted by hand, or one twice, a prediction would name the wrong one."""
+    path = subnet / "card.json"
+    (subnet / "labels.txt").write_text("cat\ndog\n")
+    write_card(subnet, CARD)
+    assert read_card(subnet).classes == ("cat", "dog")
+    stored = json.loads(path.read_text())
+    for classes, message in (
+        (["dog", "cat"], r"card.json: classes are not those of labels.txt, in their order"),
+        (["cat"], r"card.json: classes are not those of labels.txt"),
+        (["cat", "cat"], r"card.json: classes: 'cat' is named twice"),
+    ):
+        path.write_text(json.dumps({**stored, "classes": classes}))
+        with pytest.raises(ValueError, match=message):
+            read_card(subnet)
+
+
 def test_people_read_the_same(subnet):
     text = (subnet / "README.md").read_text()
     assert text == rendered(read_card(subnet))

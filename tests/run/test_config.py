@@ -20,6 +20,7 @@ from configs import (
 from ofa_jax.run import workdir
 from ofa_jax.run.config import defaults, from_dict, to_dict
 from ofa_jax.run.data.datasets import load_dataset
+from ofa_jax.run.evaluate import load_trained
 from ofa_jax.run.groups.data import DataConfig
 from ofa_jax.run.plan import plan
 
@@ -98,6 +99,12 @@ def test_a_first_phase_that_is_no_teacher_is_named():
             {"search": {"constraints": (0,)}},
             r"search.constraints=\(0.0,\): expected positive costs",
         ),
+        ({"search": {"population": 127}}, "search.population=127: expected 0, or 128 to 1000000"),
+        (
+            {"search": {"population": 3, "constraints": (1e6,)}},
+            "search.population=3: expected 0, or 4 to 1000000",
+        ),
+        ({"search": {"winners": 1001}}, "search.winners=1001: expected 1 to 1000"),
         ({"search": {"least_tau": 2.0}}, r"search.least_tau=2.0: expected -1 to 1"),
         ({"search": {"resolutions": (0,)}}, r"search.resolutions=\(0,\): expected pixels"),
         ({"seed": -1}, "seed=-1: expected 0 to 2147483647"),
@@ -123,6 +130,10 @@ def test_a_first_phase_that_is_no_teacher_is_named():
         ({"distill": {"source": "me"}}, r"distill.source='me': expected one of teacher, largest"),
         ({"space": {"name": "ofa_x"}}, r"space 'ofa_x' is unknown: expected one of ofa_mbv3"),
         ({"curriculum": ("fall",)}, r"curriculum='fall': expected one of full"),
+        ({"phases": {"/tmp/x": {}, **PHASES}}, r"the name of a phase='/tmp/x': expected a plain"),
+        ({"phases": {"..": {}, **PHASES}}, r"the name of a phase='..': expected a plain name"),
+        ({"phases": {"": {}, **PHASES}}, r"the name of a phase='': expected a plain name"),
+        ({"phases": {"a\nb": {}, **PHASES}}, r"the name of a phase='a\\nb': expected a plain name"),
         ({"curriculum": ("full", "full")}, r"a phase is named twice"),
         ({"phases": {"full": {"lr": "fast"}}}, r"phases.full.lr='fast': expected float"),
         ({"phases": {"full": {"draw": "x"}}}, r"phases.full.draw='x': expected one of random"),
@@ -218,10 +229,34 @@ def test_a_run_belongs_to_its_images_wherever_they_lie(tmp_path, monkeypatch):
         begin(elsewhere)
     with pytest.raises(ValueError, match="another config: data.name is .*elsewhere' there"):
         workdir.check(run, make(shutil.copytree(elsewhere, tmp_path / "third")))
+    with pytest.raises(ValueError, match=r"run was begun with other images.*elsewhere'"):
+        # Whatever is done with the trained supernet: other images would be held out.
+        load_trained(make(elsewhere), run)
     begin(photos)
     (run / "contents.json").unlink()  # as a version wrote it that did not know the file
     with pytest.raises(ValueError, match="another config: data.name is .*photos' there"):
         workdir.check(run, make(elsewhere))
+
+
+@pytest.mark.parametrize("name", workdir.RESULTS)
+def test_what_another_run_left_is_neither_replaced_nor_used(tmp_path, dataset, name):
+    """Such as another program's metrics.jsonl, or a search's results beside a new supernet."""
+    config = from_dict({"phases": PHASES, "curriculum": ("full",)})
+    theirs, run = tmp_path / "run" / name, tmp_path / "run"
+    theirs.parent.mkdir()
+    if "." in name:
+        theirs.write_text("theirs")
+    else:
+        theirs.mkdir()
+        with workdir.claim(run, config, dataset):  # an empty folder is nobody's
+            pass
+        (run / "config.json").unlink()
+        (theirs / "file").write_text("theirs")
+    message = rf"run holds {name}, and no config.json of the run that it is of: give another"
+    before = {path.name for path in run.iterdir()}
+    with pytest.raises(ValueError, match=message), workdir.claim(run, config, dataset):
+        pass
+    assert {path.name for path in run.iterdir()} == before
 
 
 def test_a_workdir_is_one_processes_at_a_time(tmp_path, monkeypatch, dataset):
@@ -231,7 +266,7 @@ def test_a_workdir_is_one_processes_at_a_time(tmp_path, monkeypatch, dataset):
     with workdir.claim(run, config, dataset):
         with workdir.claim(run, config, dataset), workdir.locked(run):  # parts of one command
             pass
-        monkeypatch.setattr(workdir, "_locked", set())  # as another process has it
+        monkeypatch.setattr("ofa_jax.run.lock._locked", set())  # as another process has it
         for again in (workdir.claim(run, config, dataset), workdir.locked(run)):
             with pytest.raises(ValueError, match=message), again:
                 pass

@@ -77,8 +77,10 @@ def test_killed_while_a_file_is_replaced_the_subnet_stays_whole(subnet, tmp_path
 
 def test_what_another_program_wrote_is_not_replaced(subnet, tmp_path):
     (subnet / "model.stablehlo").write_text("another's")
-    with pytest.raises(ValueError, match=r"model\.stablehlo exists: --overwrite replaces it"):
-        export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"])
+    refused = r"model\.stablehlo exists, and ofa_jax did not write it: move it away"
+    for overwrite in (False, True):  # as a whole job does
+        with pytest.raises(ValueError, match=refused):
+            export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"], overwrite=overwrite)
     assert (subnet / "model.stablehlo").read_text() == "another's"
 
 

@@ -42,6 +42,8 @@ def test_directories_are_searched_and_what_is_left_out_is_reported(tmp_path, cap
     assert found(tmp_path, tmp_path) == ["a.jpg", "b/c.tif", "b/d/e.PNG"]
     out, error = capsys.readouterr()
     assert (out, error) == ("", "left out: 3 hidden, 2 .txt, 1 .heic\n")
+    assert found(tmp_path / "**/*.*[fgG]", tmp_path) == ["a.jpg", "b/c.tif", "b/d/e.PNG"]
+    capsys.readouterr()
     assert found(tmp_path / "?.*", tmp_path) == ["a.jpg"]
     assert capsys.readouterr().err == "left out: 1 .txt\n"
     assert found(tmp_path / "a.jpg", tmp_path) == ["a.jpg"]

@@ -480,6 +480,18 @@ def test_the_front(whole, tiny):
     assert "mean 91.17%, best 92.00%; it beats 1 and is level with 1" in text
 
 
+def test_the_front_of_another_search_is_not_shown(whole):
+    """A search within constraints leaves the front of the one before, by another predictor."""
+    path = whole / "search/found.json"
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps({**found, "predictor": {**found["predictor"], "rmse": 0.5}}))
+    page = written(whole)
+    text = page.find("main")[0]["text"]
+    assert "RMSE 50.00 points" in text
+    assert "Hypervolume" not in text
+    assert "cannot be shown" not in text
+
+
 # -- subnets ---------------------------------------------------------------------------------------
 
 

@@ -91,6 +91,31 @@ def test_the_newest_whole_checkpoint_is_found(run, capsys):
     assert "checkpoint expand1/30 was not finished, and is left out" in capsys.readouterr().out
 
 
+def test_a_checkpoint_of_another_run_is_named(run):
+    run, _ = run
+    copy = checkpoints.phase_directory(run.workdir, "expand1") / "99"
+    shutil.copytree(checkpoints.phase_directory(run.workdir, "full") / "19", copy)
+    message = rf"{copy} is not this run's, whose phase 'expand1' has steps 20 to 57: move it away"
+    with pytest.raises(ValueError, match=message):
+        loop.find_checkpoint(run.workdir, run.legs)
+    shutil.rmtree(copy)
+    assert loop.find_checkpoint(run.workdir, run.legs) == ((0, 19), [])
+
+
+def test_a_supernet_that_is_in_the_way_is_kept(run, capsys):
+    run, _ = run
+    theirs = run.workdir / "supernet"
+    loop.put_supernet_aside(theirs)  # none is there
+    for number in ("", "-2"):
+        theirs.mkdir()
+        (theirs / "weights").write_text(f"theirs{number}")
+        loop.put_supernet_aside(theirs)
+        assert not theirs.exists()
+        place = run.workdir / f"damaged/supernet{number}"
+        assert (place / "weights").read_text() == f"theirs{number}"
+        assert f"put aside in {place}" in capsys.readouterr().out
+
+
 def damage(directory):
     """Turns one bit of the largest file."""
     victim = max((directory / "state").rglob("*"), key=lambda p: p.stat().st_size)

@@ -1,10 +1,12 @@
 """The dataset that a config names: opened and split in three."""
 
+import itertools
 from collections import Counter
 
 import numpy as np
 
 from ofa_jax.errors import InputError
+from ofa_jax.files import shown
 from ofa_jax.names import local_path
 from ofa_jax.run.data.image_files import counts
 from ofa_jax.run.data.image_folder import image_folder
@@ -64,6 +66,8 @@ def split_up(collection: Collection, config: DataConfig) -> Dataset:
     held_out_split = config.held_out_split or next(iter(rest), NO_SPLIT)
     held_out = _open_or_carve(collection, "held_out_split", held_out_split)
     test = _open_or_carve(collection, "test_split", test_split)
+    _check_disjoint(train_split=config.train_split, test_split=test_split,
+                    held_out_split=held_out_split)  # fmt: skip
     needed = [held_out is None, test is None]
     if any(needed) and not 0 < config.held_out * sum(needed) < len(train):
         raise InputError(
@@ -102,6 +106,18 @@ def _names(split: str) -> list[str]:
     return [part.split("[")[0] for part in split.split("+")]
 
 
+def _check_disjoint(**splits: str) -> None:
+    """Raises `ValueError` if two of the splits have images in common, as far as their names say."""
+    for (field, split), (other, theirs) in itertools.combinations(splits.items(), 2):
+        for one, two in itertools.product(split.split("+"), theirs.split("+")):
+            same = one.split("[")[0] == two.split("[")[0] != NO_SPLIT
+            if same and (one == two or "[" not in one or "[" not in two):
+                raise InputError(
+                    f"data.{other}={shown(theirs)} has images of data.{field}={shown(split)}:"
+                    f" data.{other}={NO_SPLIT!r} holds out training images instead"
+                )
+
+
 def _open_or_carve(collection: Collection, field: str, split: str) -> Source | None:
     """Opens a split; None for "none"."""
     if split == NO_SPLIT:
@@ -117,16 +133,18 @@ def _open(collection: Collection, field: str, split: str) -> Source:
     """Opens a split such as "train", or of a tfds dataset "train[:10%]" or "train+test"."""
     if not all(name in collection.splits for name in _names(split)):
         raise InputError(
-            f"data.{field}={split!r}: {collection.name} has {', '.join(collection.splits)}"
+            f"data.{field}={shown(split)}: {collection.name} has {', '.join(collection.splits)}"
         )
     try:
         source = collection.open(split)
     except KeyError as error:
-        raise InputError(f"data.{field}={split!r}: only splits of tfds can be sliced") from error
+        raise InputError(
+            f"data.{field}={shown(split)}: only splits of tfds can be sliced"
+        ) from error
     except ValueError as error:
-        raise InputError(f"data.{field}={split!r} of {collection.name}: {error}") from error
+        raise InputError(f"data.{field}={shown(split)} of {collection.name}: {error}") from error
     if not len(source):
-        raise InputError(f"data.{field}={split!r} of {collection.name} has no images")
+        raise InputError(f"data.{field}={shown(split)} of {collection.name} has no images")
     return source
 
 

@@ -9,8 +9,10 @@ from ofa_jax.names import printable
 from ofa_jax.run.data.decode import SUFFIXES
 
 KINDS = 8  # of files left out, that are listed one by one
-# What macOS and network drives put into any folder, beside files with a leading dot.
-SYSTEM = ("__MACOSX", "@eaDir", "desktop.ini", "Thumbs.db")
+# What systems and network drives put into any folder, beside files with a leading dot; lower case.
+SYSTEM = ("__macosx", "@eadir", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "lost+found",
+          "system volume information", "desktop.ini", "thumbs.db", "ehthumbs.db",
+          "__pycache__")  # fmt: skip
 
 
 def sort_out(entries: Iterable[Path | os.DirEntry[str]]) -> tuple[list[Path], Counter[str]]:
@@ -51,7 +53,7 @@ def _fail(error: OSError) -> None:
 
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is not meant to be seen: a leading dot, or what systems leave."""
-    return name.startswith(".") or name in SYSTEM
+    return name.startswith(".") or name.lower() in SYSTEM
 
 
 def counts(left: Counter[str]) -> str:

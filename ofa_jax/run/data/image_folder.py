@@ -76,6 +76,8 @@ def image_folder(root: Path, train_split: str = "train") -> Collection:
             f"data.name={str(root)!r}: expected a folder of images for each class, found"
             f" {', '.join(class_names) or 'none'} in {printable(splits[train_split])}"
         )
+    if splits == {"train": root}:
+        _check_flat(root, class_names)
     left_out: dict[str, Counter[str]] = {}
 
     def open_split(split: str) -> Source:
@@ -85,6 +87,16 @@ def image_folder(root: Path, train_split: str = "train") -> Collection:
 
     name = printable(root.absolute().name)
     return Collection(name, class_names, (None, None, 3), tuple(splits), open_split, left_out)
+
+
+def _check_flat(root: Path, class_names: tuple[str, ...]) -> None:
+    """Raises `ValueError` for a folder that is called as a split among those of classes."""
+    for name in class_names:
+        if name.lower() in USUAL_SPLITS:
+            raise InputError(
+                f"data.name={str(root)!r}: {name} lies among the folders of classes: say"
+                f" data.train_split, move the classes into a folder train beside it, or {name} away"
+            )
 
 
 def class_folders(root: Path) -> dict[str, Path]:

@@ -1,6 +1,7 @@
 """Any image classification dataset of TensorFlow Datasets, read without TensorFlow."""
 
 import difflib
+import re
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -10,11 +11,12 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from ofa_jax.errors import InputError, foreign
-from ofa_jax.files import read_object, read_text, short
+from ofa_jax.files import read_object, read_text, short, shown
 from ofa_jax.names import local_path
 from ofa_jax.run.data.sources import Collection, Source
 from ofa_jax.run.groups.data import DataConfig
 
+NAME = re.compile(r"[\w+-]+(/[\w+.-]+)?(:[\d.*]+|:experimental_latest)?(/\S+)?", re.ASCII)
 PROBE_SECONDS = 10
 
 
@@ -60,6 +62,10 @@ def by_name(config: DataConfig) -> Collection:
     Raises:
       ValueError: an unknown name, a folder that is not there, or nothing to download from.
     """
+    if not NAME.fullmatch(config.name):
+        raise InputError(
+            f"data.name={shown(config.name)}: expected 'digits', a folder, or a dataset of tfds"
+        )
     data_dir = local_path("data.data_dir", config.data_dir) if config.data_dir else None
     if data_dir is not None and not data_dir.is_dir():
         raise InputError(f"data.data_dir={config.data_dir!r}: there is no such folder")

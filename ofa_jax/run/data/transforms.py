@@ -13,6 +13,7 @@ from PIL import Image
 from ofa_jax.run.data.trivial_augment import trivial_augment
 from ofa_jax.run.groups.data import AugmentConfig, DataConfig
 
+STRIP = 64  # times its shorter side that the longer one is looked at
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow's grayscale
 
 
@@ -130,6 +131,7 @@ def resize_and_crop(image: np.ndarray, size: int, share: float) -> np.ndarray:
 
     Pillow's bilinear filter, so equal to the reference's pixel for pixel.
     """
+    image = _centre_of_strip(image)
     short, height, width = math.ceil(size / share), *image.shape[:2]
     if height <= width:
         shape = (int(short * width / height), short)
@@ -139,6 +141,16 @@ def resize_and_crop(image: np.ndarray, size: int, share: float) -> np.ndarray:
         resample = Image.Resampling.BILINEAR
         image = np.asarray(Image.fromarray(image).resize(shape, resample))
     return center_crop(image, size)
+
+
+def _centre_of_strip(image: np.ndarray) -> np.ndarray:
+    """The centre of an image that is a strip; any other as it is.
+
+    Resized as a whole, a strip of 1 x 65,500 pixels would take 10 GB for what is then cropped away.
+    """
+    height, width = (min(side, STRIP * min(image.shape[:2])) for side in image.shape[:2])
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
 
 
 def other_normalization(theirs: Mapping[str, tuple[float, ...]], data: DataConfig) -> str:

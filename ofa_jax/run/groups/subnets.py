@@ -5,6 +5,8 @@ import dataclasses
 from ofa_jax.errors import InputError
 from ofa_jax.files import shown
 from ofa_jax.run.groups.limits import between, one_of, pixels
+from ofa_jax.search.evolution import FEWEST
+from ofa_jax.search.front import FEWEST_OF_FRONT
 
 # What a subnet can be exported to.
 FORMATS = (
@@ -77,8 +79,11 @@ class SearchConfig:
     def __post_init__(self) -> None:
         one_of("cost", self.cost, ("macs", "params", "memory", "latency"))
         between(self, 20, 1_000_000, "archs")
-        between(self, 1, 1_000_000, "latency_batch", "winners", "generations")
-        between(self, 0, 1_000_000, "population")
+        between(self, 1, 1_000_000, "latency_batch", "generations")
+        between(self, 1, 1000, "winners")
+        least = FEWEST if self.constraints else FEWEST_OF_FRONT
+        if self.population and not least <= self.population <= 1_000_000:
+            raise InputError(f"population={self.population}: expected 0, or {least} to 1000000")
         between(self, 0, RANDOM_POOL, "random_archs")
         pixels("resolutions", self.resolutions)
         if any(c <= 0 for c in self.constraints):

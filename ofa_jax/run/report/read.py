@@ -53,7 +53,8 @@ class RunFiles(NamedTuple):
       ends: its rows of group "phase".
       held_out: its rows of group "held_out".
       tuned: what each fine-tuning has logged, by the subnet's name.
-      evaluation, found, front: the files of these names; {} where there is none.
+      evaluation, found, front: the files of these names; {} where there is none, or where the front
+        is of another search than what was found.
       measured: the subnets that the search's predictor learnt from.
       cards: of the extracted subnets.
       space: the trained supernet's, or else the config's, whose classes are not known.
@@ -91,6 +92,9 @@ def read_run(workdir: Path) -> RunFiles:
     tuned = sorted((workdir / "finetune").glob("*/metrics.jsonl"))
     config = _object(workdir / "config.json")
     trained = _trained_space(workdir)
+    found, front = (_object(workdir / "search" / f"{name}.json") for name in ("found", "front"))
+    if any(front.get(key) != found.get(key) for key in ("cost", "predictor")):
+        front = {}  # of a search before
     cards = [_object(path) for path in sorted((workdir / "subnets").glob("*/card.json"))]
     return RunFiles(
         name=printable(absolute(workdir).name),
@@ -101,8 +105,8 @@ def read_run(workdir: Path) -> RunFiles:
         held_out=log.held_out,
         tuned={path.parent.name: _metrics(path) for path in tuned},
         evaluation=_object(workdir / "evaluation.json"),
-        found=_object(workdir / "search" / "found.json"),
-        front=_object(workdir / "search" / "front.json"),
+        found=found,
+        front=front,
         measured=[
             row
             for row in _lines(workdir / "search" / "measured.jsonl")

@@ -174,7 +174,7 @@ def test_other_names_of_splits(photos):
     (photos / "val").rename(photos / "valid")
     dataset = load(photos, train_split="training set")
     assert sizes(dataset) == (15, 1, 6)
-    with pytest.raises(ValueError, match="no images .*but 16 in nested folders"):
+    with pytest.raises(ValueError, match=r"valid lies among .*: say data\.train_split"):
         load(photos)
     with pytest.raises(ValueError, match=r"data.train_split='training': .* has train"):
         load(photos / "valid", train_split="training")
@@ -211,6 +211,32 @@ def test_classes_may_differ_in_case_alone_and_may_be_called_train(tmp_path):
     for name in ("a", "A", "train"):
         write(tmp_path / name / "1.png")
     assert load(tmp_path).class_names == ("A", "a", "train")
+
+
+@pytest.mark.parametrize("name", ["test", "Validation", "val"])
+def test_a_split_among_classes_is_no_class(tmp_path, name):
+    """As from Kaggle: test/ without classes beside the classes' own folders."""
+    for folder in ("cat", "dog", name):
+        write(tmp_path / folder / "1.png")
+    with pytest.raises(ValueError, match=f"{name} lies among the folders of classes: say"):
+        load(tmp_path)
+    (tmp_path / "train").mkdir()
+    for folder in ("cat", "dog", name):  # where all are in train, it is one
+        (tmp_path / folder).rename(tmp_path / "train" / folder)
+    assert load(tmp_path).class_names == tuple(sorted(("cat", "dog", name)))
+
+
+def test_what_drives_put_into_folders_is_no_class(tmp_path):
+    for folder in ("cat", "dog"):
+        write(tmp_path / folder / "1.png")
+    for folder in ("lost+found", "$RECYCLE.BIN", "System Volume Information", "__pycache__"):
+        write(tmp_path / folder / "1.png")
+        (tmp_path / "cat" / folder).mkdir()
+    write(tmp_path / "cat/THUMBS.DB", b"x")
+    dataset = image_folder(tmp_path)
+    assert dataset.class_names == ("cat", "dog")
+    assert len(dataset.open("train")) == 2
+    assert dataset.left_out["train"] == {"hidden": 5}
 
 
 # -- names -----------------------------------------------------------------------------------------

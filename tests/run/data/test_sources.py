@@ -85,6 +85,8 @@ def test_splits_are_found_or_carved(sizes, fields, expected):
     [
         ({"train_split": "tran"}, "data.train_split='tran': toy has train, test"),
         ({"test_split": "train+tst"}, "data.test_split='train+tst': toy has train, test"),
+        ({"test_split": "train"}, "data.test_split='train' has images of data.train_split='train'"),
+        ({"held_out_split": "test"}, "data.held_out_split='test' has images of data.test_split="),
         ({"held_out_split": "val"}, "data.held_out_split='val': toy has train, test"),
         ({"train_split": "train[:3]"}, "only splits of tfds can be sliced"),
         ({"held_out": 20}, "data.held_out=20: expected 1 to 19 for toy, which has 20 training"),
@@ -132,8 +134,11 @@ def test_a_dataset_is_downloaded_and_prepared_once(prepared):
 
 def test_a_slice_of_a_split(prepared):
     config, _ = prepared
-    sliced = DataConfig(**{**vars(config), "train_split": "train[:50%]+test[:10]", "held_out": 8})
-    assert len(load_dataset(sliced).train) == 48 + 10 - 8
+    fields = {**vars(config), "train_split": "train[:50%]+test[:10]", "held_out": 8}
+    dataset = load_dataset(DataConfig(**{**fields, "test_split": "test[10:]"}))
+    assert (len(dataset.train), len(dataset.test)) == (48 + 10 - 8, 96 - 10)
+    with pytest.raises(ValueError, match="data.test_split='test' has images of data.train_split="):
+        load_dataset(DataConfig(**fields))
 
 
 @pytest.mark.parametrize(

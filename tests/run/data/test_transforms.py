@@ -44,6 +44,20 @@ def test_crops_and_flips_of_ten_thousand_images():
     assert stats.ks_2samp(np.log(width / height), log).statistic < 0.03
 
 
+@pytest.mark.parametrize("turn", [False, True])
+def test_a_strip_takes_no_more_memory_than_its_centre(turn):
+    strip = np.random.default_rng(0).integers(0, 256, (4, 1000, 3), np.uint8)
+    size, kept = (2000, 8), np.s_[:, 996:1004]
+    if turn:
+        strip, size, kept = strip.transpose(1, 0, 2), size[::-1], kept[::-1]
+    whole = Image.fromarray(strip).resize(size, Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(
+        transforms.resize_and_crop(strip, 8, 1.0), np.asarray(whole)[kept]
+    )
+    line = np.zeros((1, 65_500, 3), np.uint8)  # 224 times as wide, ten gigabytes
+    assert transforms.resize_and_crop(line, 224, 0.875).shape == (224, 224, 3)
+
+
 def test_boxes_are_uniform_where_all_fit():
     rng = np.random.default_rng(1)
     area, aspect = (0.08, 0.5), (3 / 4, 4 / 3)
