@@ -8,6 +8,7 @@ searches with it.
 """
 
 import argparse
+import os
 
 from ofa_jax import build_latency_table, get_space
 from ofa_jax.run.metrics import track
@@ -23,6 +24,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=50)
     parser.add_argument("--out", required=True, help="file to write, JSON")
     args = parser.parse_args()
+    if os.path.lexists(args.out):
+        parser.exit(2, f"error: --out={args.out} exists: give a new file\n")
     try:
         space = get_space(args.space, num_classes=args.num_classes)
         build_latency_table(space, args.resolutions, args.out, batch_size=args.batch_size,

@@ -12,6 +12,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 from main_runs import SAFETY
 
+from benchmarks import latency_table
 from benchmarks.scaling import reduced_bytes
 from ofa_jax import mesh
 from ofa_jax.deploy import stablehlo
@@ -19,6 +20,18 @@ from ofa_jax.deploy import stablehlo
 REPOSITORY = Path(__file__).parents[1]
 PUBLISHED = REPOSITORY.parent / "shared/data/once_for_all"
 CIFAR10 = REPOSITORY.parent / "shared/data/tfds/cifar10"
+
+
+def test_a_latency_table_replaces_no_file(tmp_path, monkeypatch, capsys):
+    theirs = tmp_path / "notes.json"
+    theirs.write_text("theirs")
+    flags = ("--space=ofa_tiny_d123_e346_k357", "--resolutions=16", f"--out={theirs}")
+    monkeypatch.setattr(sys, "argv", ["latency_table", *flags])
+    with pytest.raises(SystemExit) as end:
+        latency_table.main()
+    assert end.value.code == 2
+    assert capsys.readouterr().err == f"error: --out={theirs} exists: give a new file\n"
+    assert theirs.read_text() == "theirs"
 
 
 @pytest.mark.slow
