@@ -3,6 +3,7 @@
 import itertools
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -38,12 +39,18 @@ def batches(size=64):
         }
 
 
-def by_hand(net, variables):
-    """The loop of the page, for each phase."""
+def by_hand(net, variables, step):
+    """The loop of the page, for each phase, with a step that is compiled already."""
+
+    def make(own, *, optimizer, most):
+        assert (own, most) == (net, 3)
+        return step
+
     (loop,) = (text for text in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
                if "itertools.islice" in text)  # fmt: skip
-    names = {"itertools": itertools, "ofa_jax": ofa_jax, "space": SPACE, "net": net,
-             "batches": batches(), "teacher": variables, "first_step": 0}  # fmt: skip
+    names = {"itertools": itertools, "space": SPACE, "net": net, "batches": batches(),
+             "ofa_jax": SimpleNamespace(**{**vars(ofa_jax), "make_train_step": make}),
+             "teacher": variables, "first_step": 0}  # fmt: skip
     for phase in PHASES:
         if phase.sort_width:
             variables = ofa_jax.sort_width(SPACE, variables, phase)
@@ -70,7 +77,7 @@ def test_it_is_the_loop_of_the_page(monkeypatch):
     assert seen[0][1]["learning_rate"] == pytest.approx(0.01)
     assert seen[3][1]["learning_rate"] == seen[6][1]["learning_rate"] == pytest.approx(0.005)
     assert len(steps) == 1 and steps[0]._cache_size() == 1  # one program for all phases
-    assert identical(found, by_hand(net, start))
+    assert identical(found, by_hand(net, start, steps[0]))
 
 
 @pytest.mark.parametrize(
