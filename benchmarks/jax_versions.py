@@ -99,7 +99,7 @@ def load(python: Path, path: Path, images: Path, logits: np.ndarray) -> dict[str
     out = path.with_suffix(".npy")
     command = [str(python), "-c", PROGRAM, *map(str, (path, images, out))]
     whole = {**os.environ, "JAX_TRACEBACK_FILTERING": "off"}  # else the last line is about that
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=whole)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, env=whole)
     if done.returncode:
         return {"error": short(done.stderr.strip().splitlines()[-1], 120)}
     return {"difference": difference(np.load(out), logits)}
