@@ -59,14 +59,15 @@ def split(config: Config, card: Card, name: str) -> tuple[np.ndarray, np.ndarray
 def subnet_rows(
     directory: Path, card: Card, pixels: np.ndarray, labels: np.ndarray
 ) -> list[dict[str, Any]]:
-    """A row for the subnet and for each of its files, printed as they are made."""
+    """A row for each of the subnet's files, printed as they are made."""
     subnet, variables = ofa_jax.load_subnet(directory)
     steps = card.preprocessing
     images = np.asarray(normalize_images(jnp.asarray(pixels), steps.mean, steps.std))
     apply = jax.jit(subnet.apply)
     own = in_batches(lambda x: np.asarray(apply(variables, x)), BATCH)(images)
-    print(f"{card.name}: {card.macs / 1e6:.2f}M MACs, {len(labels)} images")
-    rows = [row(card.name, "jax", own, own, labels, None)]
+    top1 = np.mean(own.argmax(-1) == labels)
+    print(f"{card.name}: {card.macs / 1e6:.2f}M MACs, {len(labels)} images, top-1 {top1:.2%}")
+    rows = []
     for form, made in card.exports.items():
         call = in_batches(load_export(directory, form, card), made.batch or BATCH)
         logits = call(pixels if made.input.startswith("uint8") else images)
@@ -75,17 +76,15 @@ def subnet_rows(
 
 
 def row(
-    subnet: str, form: str, logits: np.ndarray, own: np.ndarray, labels: np.ndarray,
-    size: int | None,
-) -> dict[str, Any]:  # fmt: skip
+    subnet: str, form: str, logits: np.ndarray, own: np.ndarray, labels: np.ndarray, size: int
+) -> dict[str, Any]:
     """The figures of a file's logits, beside the subnet's own."""
     found = {
         "subnet": subnet, "format": form, "bytes": size, "images": len(labels),
         "db": snr(logits, own), "top1": float(np.mean(logits.argmax(-1) == labels)),
         "differs": float(np.mean(logits.argmax(-1) != own.argmax(-1))),
     }  # fmt: skip
-    megabytes = "" if size is None else f"{size / 1e6:.3f} MB"
-    print(f"  {form:12} {megabytes:>9}  {found['db']:6.1f} dB  top-1 {found['top1']:.2%}"
+    print(f"  {form:12} {size / 1e6:.3f} MB  {found['db']:6.1f} dB  top-1 {found['top1']:.2%}"
           f"  another class for {found['differs']:.2%}", flush=True)  # fmt: skip
     return found
 

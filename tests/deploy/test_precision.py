@@ -15,6 +15,7 @@ from ofa_jax.deploy.compare import accuracy, compare, snr
 
 onnx = pytest.importorskip("onnx", reason="needs the extra deploy")
 pytest.importorskip("ai_edge_quantizer", reason="needs the extra deploy")
+from benchmarks import precision  # noqa: E402
 from ofa_jax.deploy import (  # noqa: E402
     int8,
     onnx_fp16,
@@ -94,6 +95,17 @@ def test_logits_that_are_mostly_noise_are_refused():
     labels[:4] = (labels[:4] + 1) % 10
     batches = [(np.arange(7), labels[:7]), (np.arange(7, 16), labels[7:])]
     assert accuracy(call, batches) == {"top1": 0.75}
+
+
+def test_figures_of_a_file(capsys):
+    own = np.eye(4, dtype=np.float32)
+    logits = own + np.float32([[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [2, 0, 0, 0]])
+    labels = np.asarray([0, 1, 0, 3])
+    found = precision.row("mine", "onnx-int8", logits, own, labels, 1500)
+    assert (found["images"], found["bytes"]) == (4, 1500)
+    assert (found["top1"], found["differs"]) == (0.5, 0.25)
+    assert found["db"] == pytest.approx(0)  # four ones, and a two
+    assert "onnx-int8    0.002 MB" in capsys.readouterr().out
 
 
 def test_any_number_of_images_in_batches_of_one_size():
