@@ -141,25 +141,42 @@ def part_costs(setting: Setting) -> dict[str, Cost]:
 
     Compiled one by one, as the compiler counts the body of a loop once, however often it runs.
     """
-    net, space, dtype = setting.net, setting.net.space, setting.dtype
-    pixels = (setting.part, setting.resolution, setting.resolution, 3)
-    images, labels = jax.ShapeDtypeStruct(pixels, dtype), jax.ShapeDtypeStruct(pixels[:1], "int32")
-    arch = jax.eval_shape(space.largest)
-    teacher, masked = build_subnet(space, space.largest()), net.clone(compute="masks")
-    programs: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
-        TEACHER: (functools.partial(_forward, teacher), (setting.variables, images)),
-        MASKED: (functools.partial(_gradient, masked), (setting.variables, images, labels, arch)),
+    space, images = setting.net.space, _pixels(setting)
+    teacher = build_subnet(space, space.largest())
+    lowered = {
+        TEACHER: lambda: _lower(setting, _forward, teacher, setting.variables, images),
+        MASKED: lambda: masked_gradient(setting),
     }
     for name, extracted in (("largest", space.largest()), ("smallest", space.smallest())):
         subnet = build_subnet(space, extracted)
         shapes = jax.eval_shape(subnet.init, jax.random.key(0), images)
-        gradient = functools.partial(_gradient, subnet)
-        programs[f"the {name}, extracted"] = (gradient, (shapes, images, labels))
+        lowered[f"the {name}, extracted"] = functools.partial(
+            _lower, setting, _gradient, subnet, shapes, images, _labels(setting)
+        )
+    return {name: cost_of(_compiled(name, lower().compile)) for name, lower in lowered.items()}
+
+
+def masked_gradient(setting: Setting) -> jax.stages.Lowered:
+    """Forward and backward pass of one subnet by masks, on one device."""
+    net, arch = setting.net.clone(compute="masks"), jax.eval_shape(setting.net.space.largest)
+    arguments = (setting.variables, _pixels(setting), _labels(setting), arch)
+    return _lower(setting, _gradient, net, *arguments)
+
+
+def _lower(
+    setting: Setting, function: Callable[..., Any], net: Network, *shapes: Any
+) -> jax.stages.Lowered:
     alone = mesh.replicated(Mesh(setting.devices.devices.flat[:1], (mesh.AXIS,)))
-    return {
-        name: cost_of(_compiled(name, jax.jit(function).lower(*_on(alone, shapes)).compile))
-        for name, (function, shapes) in programs.items()
-    }
+    return jax.jit(functools.partial(function, net)).lower(*_on(alone, shapes))
+
+
+def _pixels(setting: Setting) -> jax.ShapeDtypeStruct:
+    pixels = (setting.part, setting.resolution, setting.resolution, 3)
+    return jax.ShapeDtypeStruct(pixels, setting.dtype)
+
+
+def _labels(setting: Setting) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((setting.part,), "int32")
 
 
 def _forward(net: Network, variables: Tree, images: jax.Array) -> jax.Array:
