@@ -75,6 +75,8 @@ def start() -> None:
     signals.handle()
     # python -OO has no docstrings.
     usage = (__doc__ or "").replace("python main.py", command()).strip()
+    # absl brings a handler of its own: beside what imports left, each warning would be there twice.
+    logging.getLogger().handlers.clear()
     with signals.ending_at_once():
         app.run(main, flags_parser=functools.partial(parse, usage))
 

@@ -62,6 +62,16 @@ def test_what_a_user_can_mend_is_one_line_and_a_mistake_of_ours_a_traceback():
             assert printed.endswith(f"{kind.removesuffix('(')}: {message}\n")
 
 
+def test_a_warning_of_another_library_is_there_once():
+    warned = '[__import__("logging").getLogger("grain").warning("slow"), InputError("x")][1]'
+    [(code, _, printed)] = ends([[EVALUATE, warned]])
+    assert code == 2
+    warning, error = printed.splitlines()
+    assert warning.startswith("W")
+    assert warning.endswith("] slow")
+    assert error == "error: x"
+
+
 @pytest.mark.parametrize("platform", ["wrong", "cuda"])
 def test_devices_that_are_not_here_are_one_line(platform):
     code, out, error = run("--mode=evaluate", "--workdir=none", JAX_PLATFORMS=platform)
