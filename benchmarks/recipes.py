@@ -230,7 +230,7 @@ def plot(path: str, rows: Sequence[Run]) -> None:
         axes.set_ylabel("top-1")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.grid(alpha=0.3)
-        axes.legend()
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
     FigureCanvasAgg(figure).print_png(path)
 
 
@@ -262,7 +262,7 @@ def main() -> None:
         finish(args.json, rows)  # a stop loses one run
     print("\n" + table(rows))
     if args.picture:
-        plot(args.picture, rows)
+        plot(args.picture, [row for row in rows if row["split"] == args.split])
 
 
 def commit() -> str:

@@ -7,6 +7,9 @@ paper (arXiv 1908.09791), configs/digits_ps.py, at half their cost.
 
     python main.py --config=configs/digits.py --workdir=runs/digits
 
+Measured on two cores of an AMD EPYC: 99.0, 99.0 and 99.3 % top-1 on test (smallest, mean of a grid,
+largest; the mean of four runs), in four to five minutes with everything after training.
+
 `--config.seed=1` draws others; `--config.phases.oneshot.epochs=40` trains longer.
 """
 

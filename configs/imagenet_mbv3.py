@@ -18,8 +18,8 @@ Batch 2,048, as 32 workers of 64; rates are the reference's for one worker times
 batch wants smaller rates in proportion: copy this file and change WORKERS.
 
 Hardware and time: the paper gives 1,200 V100 hours for everything, 32 V100 for about two days.
-Meant here for a TPU slice or node of 8 GPUs; not run yet, so no accuracy of ours. By
-`--mode=profile --target=v5e:4x4` 16 chips need at least 13 hours in float32, and 5.3 GB each.
+Meant here for a TPU slice or node of 8 GPUs; not run yet, so no accuracy of ours.
+`--mode=profile --target=v5e:4x4` says what 16 chips need at least.
 Batches of 2,048 take 0.3 GB each at 224 px, and every one of `data.workers` holds about three.
 """
 
