@@ -12,7 +12,7 @@ from ofa_jax.deploy import graph as graph_lib
 from ofa_jax.deploy import stablehlo
 from ofa_jax.run import benchmark as benchmark_lib
 from ofa_jax.run import export as export_lib
-from ofa_jax.run.card import read_card
+from ofa_jax.run.card import LABELS, labels, read_card
 from ofa_jax.run.card_writer import write_card
 from ofa_jax.run.config import from_dict
 from ofa_jax.run.extract import preprocessing, write_subnet
@@ -165,6 +165,8 @@ def test_other_classes_and_images_are_refused(subnet, tmp_path):
         ({"classes": tuple("1023456789")}, "mine has the class '1' where digits has '0'"),
         ({"preprocessing": steps}, r"mine is for images of mean=\(0\.5, 0\.5, 0\.5\), data\.mean="),
     ):
-        write_card(subnet, dataclasses.replace(card, **change), [])
+        changed = dataclasses.replace(card, **change)
+        (subnet / LABELS).write_text(labels(changed.classes))
+        write_card(subnet, changed, [LABELS])
         with pytest.raises(ValueError, match=message):
             export_lib.export(DIGITS, tmp_path, "mine", ["stablehlo"])
