@@ -128,7 +128,7 @@ def read_supernet_card(directory: Path) -> SupernetCard:
       ValueError: no supernet, or a damaged one.
     """
     path = directory / CARD
-    if path.exists() or storage.is_link(path):  # a pipe is told
+    if path.exists() or storage.is_link(path):  # a pipe is named in the error
         with naming(path):
             card: SupernetCard = build(SupernetCard, read_json(path))
             return card

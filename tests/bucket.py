@@ -178,13 +178,13 @@ class Handler(BaseHTTPRequestHandler):
     def upload(self, query, body):
         kind, bucket = query.get("uploadType"), self.bucket
         if "upload_id" in query:  # a part of a resumable one
-            name, asked, data = bucket.uploads[query["upload_id"]]
+            name, condition, data = bucket.uploads[query["upload_id"]]
             data += body
             total = self.headers.get("Content-Range", "*/*").rpartition("/")[2]
             if total not in ("*", str(len(data))):
                 self.reply(b"", 308, Range=f"bytes=0-{len(data) - 1}")
                 return None
-            return self.json(bucket.write(name, data, asked))
+            return self.json(bucket.write(name, data, condition))
         if kind == "resumable":
             name = query.get("name") or json.loads(body)["name"]
             key = str(next(bucket.generations))
@@ -203,8 +203,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def content(self, found):
         data, status, more = found.data, 200, {}
-        if asked := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
-            first, last = int(asked[1]), int(asked[2] or len(data) - 1)
+        if wanted := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
+            first, last = int(wanted[1]), int(wanted[2] or len(data) - 1)
             if first >= len(data):
                 raise Refused(416)
             more = {"Content-Range": f"bytes {first}-{min(last, len(data) - 1)}/{len(data)}"}

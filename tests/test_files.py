@@ -43,12 +43,12 @@ def test_what_was_written_is_read(tmp_path):
         (b"{}", "has no 'name'"),
     ],
 )
-def test_damage_is_told_with_its_file(tmp_path, content, message):
+def test_damage_is_named_with_its_file(tmp_path, content, message):
     path = tmp_path / "a.json"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=f"a.json {message}") as told:
+    with pytest.raises(ValueError, match=f"a.json {message}") as raised:
         files.read_object(path, "name")
-    assert len(str(told.value)) < 300 + len(str(path))
+    assert len(str(raised.value)) < 300 + len(str(path))
 
 
 def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
@@ -76,9 +76,9 @@ def test_words_are_one_short_line():
 
 def test_an_error_names_the_file_once(tmp_path):
     path = tmp_path / "a.json"
-    for told in ("seed=-1", f"{path}: seed=-1"):
+    for message in ("seed=-1", f"{path}: seed=-1"):
         with pytest.raises(ValueError) as caught, files.naming(path):
-            raise ValueError(told)
+            raise ValueError(message)
         assert str(caught.value) == f"{path}: seed=-1"
 
 

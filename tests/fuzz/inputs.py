@@ -54,9 +54,9 @@ def read(reader, directory, put):
 
 
 def check_told(reader, path, error):
-    told = str(error)
-    assert reader.refuses, f"refused: {told[:500]!r}"
-    assert told.isprintable(), f"control characters: {told[:500]!r}"
-    assert len(told) <= LONGEST, f"{len(told)} characters: {told[:500]!r}"
+    message = str(error)
+    assert reader.refuses, f"refused: {message[:500]!r}"
+    assert message.isprintable(), f"control characters: {message[:500]!r}"
+    assert len(message) <= LONGEST, f"{len(message)} characters: {message[:500]!r}"
     if reader.file:
-        assert (reader.names or path.name) in told, f"names no file: {told!r}"
+        assert (reader.names or path.name) in message, f"names no file: {message!r}"

@@ -179,9 +179,9 @@ def overridden(directory):
     found = parsed(directory)
     for key, value in found.items() if isinstance(found, dict) else [("seed", found)]:
         argv.append(f"--config.{key}={value}")
-    told = io.StringIO()
+    printed = io.StringIO()
     try:
-        with contextlib.redirect_stderr(told), contextlib.redirect_stdout(told):
+        with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(printed):
             flags.FLAGS.unparse_flags()
             with mock.patch.object(sys, "argv", argv), warnings.catch_warnings():
                 # ml_collections loads config files by an old importlib call.
@@ -189,8 +189,8 @@ def overridden(directory):
                 flags.parse("", argv)
             return from_dict(flags.FLAGS.config.to_dict())
     except SystemExit as end:
-        assert end.code == fail.WRONG, told.getvalue()
-        raise InputError(told.getvalue().removesuffix("\n")) from end
+        assert end.code == fail.WRONG, printed.getvalue()
+        raise InputError(printed.getvalue().removesuffix("\n")) from end
 
 
 OVERRIDES = [

@@ -32,7 +32,7 @@ def wait_for(process, bucket, name):
         time.sleep(0.02)
 
 
-def told(error):
+def own_lines(error):
     """The lines of standard error but for those of Google's libraries, on whose token they take."""
     return [line for line in error.splitlines() if not re.search("google_auth|_default.py", line)]
 
@@ -110,7 +110,7 @@ def test_training_killed_in_a_bucket_resumes_to_the_bits_of_a_local_run(bucket, 
     process.kill()
     process.communicate()
     code, out, error = run(*train, "--workdir=gs://bucket/training/run")
-    assert (code, told(error)) == (0, [])
+    assert (code, own_lines(error)) == (0, [])
     assert "gs://bucket/training/run was in use by process" in out  # it had left no word
     assert re.search(r"resumed phase '(full|expand2)' at step \d+ of 38", out)
     _, _, expected = ofa_jax.load_supernet(tmp_path / "run/supernet")
@@ -134,7 +134,7 @@ def test_a_run_killed_twice_in_a_bucket_leaves_what_an_undisturbed_local_one_doe
         process.kill()
         process.communicate()
     code, out, error = run(*command)
-    assert (code, told(error)) == (0, [])
+    assert (code, own_lines(error)) == (0, [])
     copy = fetched(bucket, "killed/run", tmp_path / "copy/run")
     check_same(copy, made_by(local))
     assert (copy / "report.html").stat().st_size > 20_000
@@ -143,7 +143,7 @@ def test_a_run_killed_twice_in_a_bucket_leaves_what_an_undisturbed_local_one_doe
     # Done, the same command does nothing; nor is it kept waiting.
     before = dict(bucket.objects)
     code, out, error = run(*command)
-    assert (code, told(error)) == (0, [])
+    assert (code, own_lines(error)) == (0, [])
     for done in ("training is complete", "evaluation is complete", "search is complete"):
         assert done in out
     changed = {name for name in {*before, *bucket.objects}
@@ -290,6 +290,6 @@ def test_the_table_of_the_documentation_says_what_may_be_in_a_bucket(ends):
 def test_what_is_no_place_in_a_bucket_is_refused_at_start(bucket, ends):
     for (flags, message), (code, error) in zip(REFUSED, ends, strict=False):
         assert code == 2, (flags, error)
-        [line] = told(error)
+        [line] = own_lines(error)
         assert line.startswith(f"error: {message}"), error
     assert not [name for name in bucket.objects if name.startswith("none")]
