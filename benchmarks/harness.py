@@ -16,10 +16,10 @@ from ofa_jax.subnets import latency
 Times = dict[Any, list[float]]
 
 
-def needs(*packages: str) -> None:
-    """Ends the benchmark with one line unless the packages, of the extra `bench`, are installed."""
+def needs(*packages: str, extra: str = "bench") -> None:
+    """Ends the benchmark with one line unless the packages, of an extra, are installed."""
     try:
-        check_installed(f"python -m benchmarks.{Path(sys.argv[0]).stem}", "bench", *packages)
+        check_installed(f"python -m benchmarks.{Path(sys.argv[0]).stem}", extra, *packages)
     except ValueError as error:
         sys.exit(f"error: {error}")
 

@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--types", default="float32,bfloat16")
     parser.add_argument("--json", default="", help="file to write the figures to")
     args = parser.parse_args()
+    harness.needs("libtpu", extra="tpu")
     jax.config.update("jax_platforms", "cpu")
     rows = []
     print(HEAD, flush=True)

@@ -40,6 +40,7 @@ def cases(scratch: Path) -> dict[str, tuple[list[str], str]]:
         "profile --target=v5e:2x2": (
             main_py("--mode=profile", digits, "--target=v5e:2x2"), NAMES_EXTRA
         ),
+        "all in a bucket": (main_py(digits, "--workdir=gs://bucket/run"), NAMES_EXTRA),
         "all, again": (main_py(digits, here), WORKS),
         "train, again": (main_py("--mode=train", here), WORKS),
         "search of latency": (main_py("--mode=search", digits, here, *latency), WORKS),
@@ -72,17 +73,17 @@ AGAINST = ("--against-once-for-all",)
 BENCHMARKS = {
     "input_pipeline": (), "export": (), "depthwise": AGAINST, "evaluate_subnets": AGAINST,
     "search": (*AGAINST, "--data=."), "startup": AGAINST, "train_step": AGAINST,
+    "tpu_step": (),
 }  # fmt: skip
 
 
 def readme_python() -> str:
-    """The README's Python on a run on digits, with the names that its text assumes."""
+    """The README's Python, and the line of its text that loads the run's supernet."""
     text = (REPOSITORY / "README.md").read_text()
-    blocks = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-              if "runs/digits" in block]  # fmt: skip
-    code = "\n".join(blocks).replace("runs/digits", str(RUN))
-    assumed = "import functools, jax; images = jax.numpy.ones((8, 16, 16, 3)); batches = [images]"
-    return f"{assumed}\n{code}"
+    loading = 'ofa_jax.load_supernet("runs/digits/supernet")'
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert blocks and loading in text, "the README has other Python"
+    return "\n".join([*blocks, loading.replace("runs/digits", str(RUN))])
 
 
 def outcome(command: list[str]) -> str:
