@@ -23,7 +23,7 @@ LOST = 69  # exit code: sysexits' "service unavailable"
 
 
 def check_devices() -> None:
-    """Raises `ValueError` if JAX finds none of the devices that it is told to use."""
+    """Raises `ValueError` unless JAX finds devices of the kind in `JAX_PLATFORMS`."""
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # unknown, or without its library or driver
