@@ -27,10 +27,10 @@ from ofa_jax.deploy import graph as graph_lib
 from ofa_jax.deploy import stablehlo
 from ofa_jax.deploy.compare import difference
 from ofa_jax.files import short
+from ofa_jax.normalization import MEAN, STD, normalize_images
 
 VERSIONS = ("0.7.2", "0.8.0", "0.8.1", "0.8.2", "0.8.3", "0.9.0", "0.9.2", "0.10.0", "0.10.2")
 BATCH, RESOLUTION = 4, 16
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Given to the Python of an environment: a file, its images and where its logits go.
 PROGRAM = """
 import sys
@@ -71,7 +71,7 @@ def write(directory: Path) -> tuple[list[tuple[Path, int | None, Path]], np.ndar
     space = ofa_jax.get_space("ofa_tiny_d123_e346_k357", num_classes=10)
     net, arch = ofa_jax.build_supernet(space), space.sample(jax.random.key(0))
     pixels = np.random.default_rng(0).integers(0, 256, (BATCH, RESOLUTION, RESOLUTION, 3), np.uint8)
-    images = np.asarray((pixels / 255 - MEAN) / STD, np.float32)
+    images = np.asarray(normalize_images(jnp.asarray(pixels)))
     variables = jax.jit(net.init)(jax.random.key(0), images, arch)
     graph = graph_lib.fold(*ofa_jax.extract(space, variables, arch))
     cases = []

@@ -42,13 +42,13 @@ from ofa_jax.deploy.batches import Call, in_batches
 from ofa_jax.deploy.compare import difference, snr
 from ofa_jax.deploy.graph import Graph
 from ofa_jax.files import short
+from ofa_jax.normalization import MEAN, STD, normalize_images
 from ofa_jax.space import Arch, SearchSpace
 
 WRITERS = {
     "stablehlo": stablehlo, "onnx": to_onnx, "onnx-fp16": onnx_fp16, "onnx-int8": int8,
     "tflite": tflite, "tflite-fp16": tflite_fp16, "tflite-int8": tflite_int8,
 }  # fmt: skip
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IMAGES = 32
 ARCHS = ("largest", "kernels", "random1", "random2", "smallest")
 
@@ -80,7 +80,7 @@ def main() -> None:
     space = ofa_jax.get_space(args.space, num_classes=10)
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (IMAGES, args.resolution, args.resolution, 3), np.uint8)
-    images = np.asarray((pixels / 255 - MEAN) / STD, np.float32)
+    images = np.asarray(normalize_images(jnp.asarray(pixels)))
     supernet = random_supernet(space)
     with tempfile.TemporaryDirectory() as scratch:
         if args.time:

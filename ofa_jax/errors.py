@@ -16,9 +16,9 @@ class InputError(ValueError):
 def foreign(line: Callable[[Exception], str]) -> Iterator[None]:
     """Turns whatever another library raises inside into an `InputError` of the line for it.
 
-    For decoders of files, and for the network: what damaged bytes make of them (pickle, zip, YAML,
-    images, protobuf) they document nowhere, and it differs between versions. Memory is among it, as
-    a header may claim any size.
+    For decoders of files (pickle, zip, YAML, images, protobuf) and for the network. Which errors
+    damaged bytes cause is not documented and differs between versions; `MemoryError` is among them,
+    as a header may claim any size.
     """
     try:
         yield

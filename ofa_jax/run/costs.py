@@ -41,7 +41,7 @@ def cost_function(config: Config, space: SearchSpace, directory: Path) -> Functi
         processes.from_first(
             lambda: build_latency_table(
                 space, search_resolutions(config), path, batch_size=settings.latency_batch,
-                dtype=mesh.best_dtype(config.train.dtype, jax.devices()[0]), track=track,
+                dtype=_dtype(config), track=track,
             ).source
         )  # fmt: skip
     return load_latency_table(path, space)
@@ -49,6 +49,11 @@ def cost_function(config: Config, space: SearchSpace, directory: Path) -> Functi
 
 def _params(space: SearchSpace, arch: Arch, resolution: Any) -> Any:
     return params(space, arch)
+
+
+def _dtype(config: Config) -> str:
+    """What latency is measured in: as steps are computed here."""
+    return mesh.best_dtype(config.train.dtype, jax.devices()[0])
 
 
 def check_measured_here(config: Config, directory: Path) -> None:
@@ -66,7 +71,7 @@ def check_measured_here(config: Config, directory: Path) -> None:
     theirs = theirs if isinstance(theirs, dict) else {}
     pairs = {
         "batch_size": (stored.get("batch_size"), settings.latency_batch),
-        "dtype": (stored.get("dtype"), mesh.best_dtype(config.train.dtype, jax.devices()[0])),
+        "dtype": (stored.get("dtype"), _dtype(config)),
         **{key: (theirs.get(key), here[key]) for key in ("processor", "device")},
     }
     for key, (measured, wanted) in pairs.items():

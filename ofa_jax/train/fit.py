@@ -69,9 +69,7 @@ def fit(
     devices, optimizer = mesh or data_mesh(), optimizer or sgd()
     check_batch(devices, batch_size, options.get("micro_steps", 1))
     most = max(phase.subnets for phase in phases)
-    step = make_train_step(
-        net, optimizer=optimizer, mesh=devices, most=most, ema=ema, **options
-    )  # fmt: skip
+    step = make_train_step(net, optimizer=optimizer, mesh=devices, most=most, ema=ema, **options)
     lengths = [phase.steps(images, batch_size) for phase in phases]
     feed = _whole(batches, batch_size, sum(lengths))
     teaching, done = replicate(devices, variables if teacher is None else teacher), 0
