@@ -31,9 +31,14 @@ struct Image {
 
 Image read_image(const std::string& path) {
   int width, height, channels;
-  std::uint8_t* data = stbi_load(path.c_str(), &width, &height, &channels, 3);
+  std::uint8_t* data = stbi_load(path.c_str(), &width, &height, &channels, 4);
   if (!data) throw std::runtime_error(path + ": " + stbi_failure_reason());
-  Image image{Pixels(data, data + 3 * width * height), width, height};
+  Image image{Pixels(3 * width * height), width, height};
+  for (int i = 0; i < width * height; i++)
+    for (int c = 0; c < 3; c++) {
+      const int alpha = data[4 * i + 3];  // white is below what is transparent
+      image.pixels[3 * i + c] = (data[4 * i + c] * alpha + 255 * (255 - alpha) + 127) / 255;
+    }
   stbi_image_free(data);
   return image;
 }

@@ -38,7 +38,7 @@ def main() -> None:
 
 def read_image(path: Path, card: dict[str, Any]) -> np.ndarray:
     """Pixels `[resolution, resolution, 3]`: the shorter side resized, the centre cut out."""
-    image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    image = on_white(ImageOps.exif_transpose(Image.open(path)))
     shorter, size = card["preprocessing"]["resize_shorter_side"], card["resolution"]
     width, height = image.size
     if width < height:
@@ -47,6 +47,14 @@ def read_image(path: Path, card: dict[str, Any]) -> np.ndarray:
         image = image.resize((int(shorter * width / height), shorter), Image.Resampling.BILINEAR)
     left, top = round((image.width - size) / 2), round((image.height - size) / 2)
     return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """RGB, with white below what is transparent."""
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image.convert("RGB")
 
 
 def as_input(pixels: np.ndarray, card: dict[str, Any], made: dict[str, Any]) -> np.ndarray:

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import simplejpeg
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 LARGEST = 2**27  # pixels; damaged headers say any number, and memory is taken for them
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(LARGEST))  # read when it is imported
@@ -22,6 +22,8 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 JPEG, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 READ = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # which it knows of some formats
 EXIF, TIFF = (b"Exif\0\0", b"eXIf", b"EXIF"), (b"II*\0", b"MM\0*")
+PNG = b"\x89PNG"
+OPAQUE = (JPEG, b"BM", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6")
 
 # Which formats OpenCV was built with differs: its 4.11 reads neither AVIF nor GIF.
 BY_OPENCV = (".bmp", ".png", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2",
@@ -32,8 +34,8 @@ SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", *filter(cv2.haveImageWriter, BY_OP
 def decode(image: bytes | np.ndarray) -> np.ndarray:
     """Pixels `[height, width, 3]` uint8 of an encoded image, or of an array of 1, 3 or 4 channels.
 
-    Grayscale becomes three equal channels, transparency is dropped. A photograph is turned as the
-    camera was held: EXIF says how.
+    Grayscale becomes three equal channels, and transparency is put on white, as a browser shows
+    it. A photograph is turned as the camera was held: EXIF says how.
 
     Raises:
       ValueError: truncated or damaged bytes, an unknown format, more pixels than OpenCV takes, or
@@ -42,9 +44,11 @@ def decode(image: bytes | np.ndarray) -> np.ndarray:
     if isinstance(image, np.ndarray):
         return _three_channels(image)
     with foreign(_reason):
-        pixels = _decode(image)
-        if pixels is not None:
-            pixels = _turned(pixels, _orientation(image))
+        pixels = _decode_on_white(image)
+        if pixels is None:
+            pixels = _decode(image)
+            if pixels is not None:
+                pixels = _turned(pixels, _orientation(image))
     if pixels is None or pixels.ndim != 3:  # a matrix: of numbers, as PFM
         raise InputError("truncated, damaged or of a format OpenCV does not read")
     return pixels
@@ -58,14 +62,43 @@ def _decode(image: bytes) -> np.ndarray | None:
     if image[:2] == JPEG:
         try:
             height, width, *_ = simplejpeg.decode_jpeg_header(image)
-            if height * width > LARGEST:
-                raise InputError(f"{height} x {width} pixels: expected at most {LARGEST:,}")
+            _check_size(height, width)
             return simplejpeg.decode_jpeg(image, "RGB")
         except ValueError as error:
             # Stray bytes between complete parts lose no pixel, and ImageNet has such files.
             if "extraneous bytes" not in str(error) or JPEG_END not in image[-64:]:
                 raise
     return cv2.imdecode(np.frombuffer(image, np.uint8), READ) if image else None
+
+
+def _check_size(height: int, width: int) -> None:
+    if height * width > LARGEST:
+        raise InputError(f"{height} x {width} pixels: expected at most {LARGEST:,}")
+
+
+def _decode_on_white(image: bytes) -> np.ndarray | None:
+    """An image with transparency, turned; None of any other. OpenCV drops some formats' alpha."""
+    if image.startswith(OPAQUE) or (image.startswith(PNG) and not _png_has_alpha(image)):
+        return None  # Pillow says so too, and takes as long as OpenCV to read a small image
+    try:
+        opened = Image.open(io.BytesIO(image))
+    except UnidentifiedImageError:
+        return None  # OpenCV reads more formats
+    with opened:
+        if not opened.has_transparency_data or opened.mode.startswith(("I", "F")):
+            return None
+        _check_size(opened.height, opened.width)
+        return _on_white(ImageOps.exif_transpose(opened).convert("RGBA"))
+
+
+def _on_white(image: Image.Image) -> np.ndarray:
+    white = Image.new("RGBA", image.size, "white")
+    return np.asarray(Image.alpha_composite(white, image).convert("RGB"))
+
+
+def _png_has_alpha(image: bytes) -> bool:
+    colour_type = image[25:26]
+    return colour_type in (b"\4", b"\6") or b"tRNS" in image[: image.find(b"IDAT")]
 
 
 def _orientation(image: bytes) -> int:
@@ -93,4 +126,6 @@ def _three_channels(image: np.ndarray) -> np.ndarray:
         image = image[..., None]
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3, 4):
         raise InputError(f"{image.dtype} of shape {image.shape}: expected uint8, 1, 3 or 4 deep")
-    return image.repeat(3, axis=2) if image.shape[2] == 1 else image[..., :3]
+    if image.shape[2] == 4:
+        return _on_white(Image.fromarray(image))
+    return image.repeat(3, axis=2) if image.shape[2] == 1 else image

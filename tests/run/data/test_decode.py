@@ -39,9 +39,63 @@ def test_every_format_gives_what_pillow_reads(kind, mode):
     np.testing.assert_array_equal(decode(data), expected)
 
 
-def test_cmyk_and_transparency_become_three_channels():
+def test_cmyk_becomes_three_channels():
     assert decode(encoded("JPEG", "CMYK")).shape == PHOTO.shape
-    np.testing.assert_array_equal(decode(encoded("PNG", "RGBA")), PHOTO)
+
+
+def transparent(mode="RGBA"):
+    """Black, with a picture in its transparency alone."""
+    pixels = np.zeros((*PHOTO.shape[:2], 4), np.uint8)
+    pixels[..., 3] = 255 - PHOTO[..., 0]
+    return Image.fromarray(pixels).convert(mode)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "options"),
+    [("PNG", "RGBA", {}), ("PNG", "LA", {}), ("WEBP", "RGBA", {"lossless": True}),
+     ("TIFF", "RGBA", {}), ("TIFF", "LA", {}), ("JPEG2000", "RGBA", {}),
+     ("AVIF", "RGBA", {"quality": 100})],
+)  # fmt: skip
+def test_white_is_below_what_is_transparent(kind, mode, options):
+    needs(kind)
+    file = io.BytesIO()
+    transparent(mode).save(file, kind, **options)
+    lossy = 3 if kind == "AVIF" else 0
+    np.testing.assert_allclose(decode(file.getvalue()), PHOTO[..., :1].repeat(3, 2), atol=lossy)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
+def test_a_transparent_colour_of_a_palette_is_white(kind):
+    needs(kind)
+    image = Image.fromarray(np.array([[0, 1], [2, 1]], np.uint8), "P")
+    image.putpalette([255, 0, 0, 0, 0, 0, 0, 0, 255])
+    file = io.BytesIO()
+    image.save(file, kind, transparency=1)
+    white = [255, 255, 255]
+    expected = [[[255, 0, 0], white], [[0, 0, 255], white]]
+    np.testing.assert_array_equal(decode(file.getvalue()), expected)
+
+
+def test_transparency_of_arrays_and_turned_photographs():
+    said = Image.Exif()
+    said[0x0112] = 6
+    file = io.BytesIO()
+    transparent().save(file, "PNG", exif=said)
+    expected = np.rot90(PHOTO[..., :1].repeat(3, 2), -1)
+    np.testing.assert_array_equal(decode(file.getvalue()), expected)
+    np.testing.assert_array_equal(
+        decode(np.asarray(transparent())), PHOTO[..., :1].repeat(3, 2)
+    )
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "AVIF"])
+def test_truncated_transparent_files_are_refused(kind):
+    needs(kind)
+    file = io.BytesIO()
+    transparent().save(file, kind)
+    data = file.getvalue()
+    with pytest.raises(InputError):
+        decode(data[: len(data) // 2])
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
