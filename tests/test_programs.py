@@ -43,7 +43,8 @@ def workdir(tmp_path_factory):
     (directory / "photos").mkdir()
     rng = np.random.default_rng(0)
     for i, size in enumerate([(16, 16), (61, 40), (40, 61), (200, 150), (19, 19), (9, 12)]):
-        pixels = np.clip(rng.normal(128, 60, (4, 5, 3)), 0, 255).astype(np.uint8)
+        channels = 4 if i == 2 else 3  # one is transparent
+        pixels = np.clip(rng.normal(128, 60, (4, 5, channels)), 0, 255).astype(np.uint8)
         image = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
         image.save(directory / f"photos/{i}.png")
     return directory

@@ -63,7 +63,8 @@ def test_the_program_gives_the_classes_of_predict(program, tiny, tmp_path, uint8
     rng, paths = np.random.default_rng(0), []
     for i, (height, width) in enumerate([(8, 8), (40, 53), (31, 19), (18, 18), (16, 97)]):
         paths.append(tmp_path / f"{i}.png")
-        Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(paths[-1])
+        channels = 4 if i == 1 else 3  # one is transparent
+        Image.fromarray(rng.integers(0, 256, (height, width, channels), np.uint8)).save(paths[-1])
     done = subprocess.run([program, directory, *paths], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     pixels = np.stack([read_image(path, card) for path in paths])

@@ -66,7 +66,7 @@ def split_up(collection: Collection, config: DataConfig) -> Dataset:
     held_out_split = config.held_out_split or next(iter(rest), NO_SPLIT)
     held_out = _open_or_carve(collection, "held_out_split", held_out_split)
     test = _open_or_carve(collection, "test_split", test_split)
-    _check_disjoint(train_split=config.train_split, test_split=test_split,
+    _check_disjoint(collection, train_split=config.train_split, test_split=test_split,
                     held_out_split=held_out_split)  # fmt: skip
     needed = [held_out is None, test is None]
     if any(needed) and not 0 < config.held_out * sum(needed) < len(train):
@@ -106,16 +106,15 @@ def _names(split: str) -> list[str]:
     return [part.split("[")[0] for part in split.split("+")]
 
 
-def _check_disjoint(**splits: str) -> None:
-    """Raises `ValueError` if two of the splits have images in common, as far as their names say."""
-    for (field, split), (other, theirs) in itertools.combinations(splits.items(), 2):
-        for one, two in itertools.product(split.split("+"), theirs.split("+")):
-            same = one.split("[")[0] == two.split("[")[0] != NO_SPLIT
-            if same and (one == two or "[" not in one or "[" not in two):
-                raise InputError(
-                    f"data.{other}={shown(theirs)} has images of data.{field}={shown(split)}:"
-                    f" data.{other}={NO_SPLIT!r} holds out training images instead"
-                )
+def _check_disjoint(collection: Collection, **splits: str) -> None:
+    """Raises `ValueError` if two of the splits have images in common."""
+    opened = {field: split for field, split in splits.items() if split != NO_SPLIT}
+    for (field, split), (other, theirs) in itertools.combinations(opened.items(), 2):
+        if collection.overlap(split, theirs):
+            raise InputError(
+                f"data.{other}={shown(theirs)} has images of data.{field}={shown(split)}:"
+                f" data.{other}={NO_SPLIT!r} holds out training images instead"
+            )
 
 
 def _open_or_carve(collection: Collection, field: str, split: str) -> Source | None:

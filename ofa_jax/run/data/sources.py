@@ -71,7 +71,8 @@ class Collection:
     """What a dataset offers: its splits, by name, and `open(split)`.
 
     `image_shape` is (height, width, channels), None where images differ; `left_out` has, of each
-    split that is open, how many files are not used, by kind.
+    split that is open, how many files are not used, by kind; `overlap(split, other)` is whether
+    two have images in common.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Collection:
     splits: tuple[str, ...]
     open: Callable[[str], Source]
     left_out: Mapping[str, Counter[str]] = dataclasses.field(default_factory=dict)
+    overlap: Callable[[str, str], bool] = str.__eq__
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Any image classification dataset of TensorFlow Datasets, read without TensorFlow."""
 
 import difflib
+import itertools
 import re
 import urllib.error
 import urllib.request
@@ -32,10 +33,7 @@ class TfdsSource:
         decoders = {config.image_key: tfds.decode.SkipDecoding()} if encoded else None
         self.examples = builder.as_data_source(split=split, decoders=decoders)
         # Files and how many examples of each the split takes, for messages.
-        self.files = [
-            (Path(part.filename).name, part.examples_in_shard if part.take == -1 else part.take)
-            for part in builder.info.splits[split].file_instructions
-        ]
+        self.files = [(file, len(taken)) for file, taken in _files(builder, split)]
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -118,9 +116,28 @@ def _collection(builder: tfds.core.DatasetBuilder, config: DataConfig) -> Collec
     def open_split(split: str) -> Source:
         return TfdsSource(builder, split, config)
 
+    def overlap(split: str, other: str) -> bool:
+        pairs = itertools.product(_files(builder, split), _files(builder, other))
+        return any(
+            file == theirs and range(max(one.start, two.start), min(one.stop, two.stop))
+            for (file, one), (theirs, two) in pairs
+        )
+
     return Collection(
-        name, tuple(label.names), tuple(image.shape), tuple(builder.info.splits), open_split
-    )
+        name, tuple(label.names), tuple(image.shape), tuple(builder.info.splits), open_split,
+        overlap=overlap,
+    )  # fmt: skip
+
+
+def _files(builder: tfds.core.DatasetBuilder, split: str) -> list[tuple[str, range]]:
+    """The files of a split such as "train[:10%]+test", and which of their examples it takes."""
+    return [
+        (
+            Path(part.filename).name,
+            range(part.examples_in_shard)[part.skip :][: None if part.take == -1 else part.take],
+        )
+        for part in builder.info.splits[split].file_instructions
+    ]
 
 
 def _unknown(name: str, data_dir: Path | None) -> str:

@@ -83,9 +83,7 @@ def test_transparency_of_arrays_and_turned_photographs():
     transparent().save(file, "PNG", exif=said)
     expected = np.rot90(PHOTO[..., :1].repeat(3, 2), -1)
     np.testing.assert_array_equal(decode(file.getvalue()), expected)
-    np.testing.assert_array_equal(
-        decode(np.asarray(transparent())), PHOTO[..., :1].repeat(3, 2)
-    )
+    np.testing.assert_array_equal(decode(np.asarray(transparent())), PHOTO[..., :1].repeat(3, 2))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "AVIF"])

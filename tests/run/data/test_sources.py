@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import stand_in
 
+from ofa_jax.errors import InputError
 from ofa_jax.run.data import tfds_source
 from ofa_jax.run.data.datasets import load_dataset, split_up
 from ofa_jax.run.data.decode import decode
@@ -138,6 +139,22 @@ def test_a_slice_of_a_split(prepared):
     dataset = load_dataset(DataConfig(**{**fields, "test_split": "test[10:]"}))
     assert (len(dataset.train), len(dataset.test)) == (48 + 10 - 8, 96 - 10)
     with pytest.raises(ValueError, match="data.test_split='test' has images of data.train_split="):
+        load_dataset(DataConfig(**fields))
+
+
+@pytest.mark.parametrize(
+    ("test_split", "shared"),
+    [("train[80:90]", 0), ("train[:50]+test", 0), ("train[80:]", 0), ("train[79:]", 1),
+     ("test+train[60%:70%]", 1), ("train[55:56]", 1), ("train", 1)],
+)  # fmt: skip
+def test_slices_that_overlap_are_refused(prepared, test_split, shared):
+    """Of the 96 images, training takes those from the 50th to the 79th."""
+    config, _ = prepared
+    fields = {**vars(config), "train_split": "train[50:80]", "test_split": test_split}
+    if not shared:
+        assert len(load_dataset(DataConfig(**fields)).train) == 20
+        return
+    with pytest.raises(InputError, match=rf"data.test_split={re.escape(repr(test_split))} has im"):
         load_dataset(DataConfig(**fields))
 
 
