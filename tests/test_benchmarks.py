@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 from main_runs import SAFETY
 
-from benchmarks import latency_table
+from benchmarks import checkpoints, latency_table
 from benchmarks.scaling import reduced_bytes
 from ofa_jax import mesh
 from ofa_jax.deploy import stablehlo
@@ -32,6 +32,28 @@ def test_a_latency_table_replaces_no_file(tmp_path, monkeypatch, capsys):
     assert end.value.code == 2
     assert capsys.readouterr().err == f"error: --out={theirs} exists: give a new file\n"
     assert theirs.read_text() == "theirs"
+
+
+@pytest.mark.slow
+def test_checkpoints(tmp_path, monkeypatch, capsys):
+    figures, workdir = tmp_path / "figures.json", tmp_path / "saves"
+    monkeypatch.setattr(sys, "argv", [
+        "checkpoints", "--space=ofa_tiny_d123_e346_k357", "--classes=10", "--saves=2",
+        f"--workdir={workdir}", f"--json={figures}",
+    ])  # fmt: skip
+    checkpoints.main()
+    report = json.loads(figures.read_text())
+    parameters = 614_698  # of the largest net, and as many momenta; statistics are few
+    assert report["megabytes"] == pytest.approx(8 * parameters / 1e6, rel=0.1)
+    waits, sealed, restored = report["seconds"].values()
+    assert len(waits) == len(sealed) == len(restored) == 2
+    assert all(0 < wait < seal for wait, seal in zip(waits, sealed, strict=True))
+    assert not workdir.exists()
+    workdir.mkdir()
+    with pytest.raises(SystemExit) as end:
+        checkpoints.main()
+    assert end.value.code == 2
+    assert f"--workdir={workdir} exists: give a new folder" in capsys.readouterr().err
 
 
 @pytest.mark.slow

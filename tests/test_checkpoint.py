@@ -1,6 +1,8 @@
 import dataclasses
+import errno
 import os
 import shutil
+import threading
 from types import SimpleNamespace
 
 import jax
@@ -101,6 +103,41 @@ def test_a_step_restores_its_state(phase):
         assert checkpoints.is_sealed(workdir, "kernel", step)
         checkpoints.check_step(workdir, "kernel", step)
     assert identical(checkpoints.restore_step(workdir, "kernel", 3, states[1]), states[3])
+
+
+def test_steps_do_not_wait_for_checksums(tmp_path, monkeypatch):
+    go_on, threads, seal = threading.Event(), [], checkpoint.seal
+
+    def slowly(directory):
+        threads.append(threading.current_thread())
+        assert go_on.wait(60)
+        seal(directory)
+
+    monkeypatch.setattr(checkpoint, "seal", slowly)
+    with checkpoints.open_phase(tmp_path, "kernel", keep=2) as manager:
+        checkpoints.save_step(manager, 1, {"w": np.ones(3, np.float32)}, {"phase": "kernel"})
+        manager.wait_until_finished()
+        for _ in range(3):  # as between steps
+            checkpoints.seal_saves(manager)
+        assert not checkpoints.is_sealed(tmp_path, "kernel", 1)
+        go_on.set()
+        checkpoints.finish_saves(manager)
+        assert checkpoints.is_sealed(tmp_path, "kernel", 1)
+        checkpoints.finish_saves(manager)
+    assert len(threads) == 1 and threads[0] is not threading.current_thread()
+
+
+def test_checksums_that_cannot_be_written_end_the_run(tmp_path, monkeypatch):
+    def fail(directory):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "seal", fail)
+    with checkpoints.open_phase(tmp_path, "kernel", keep=2) as manager:
+        checkpoints.save_step(manager, 1, {"w": np.ones(3, np.float32)}, {"phase": "kernel"})
+        with pytest.raises(OSError, match=r"kernel could not be written.*No space left"):
+            checkpoints.finish_saves(manager)
+        with pytest.raises(OSError, match=r"kernel could not be written.*No space left"):
+            checkpoints.seal_saves(manager)
 
 
 def test_a_damaged_step_is_named_and_left_alone(phase):

@@ -1,9 +1,9 @@
 """The checkpoints of a run: state and metadata of one step, in a directory for each phase."""
 
 import contextlib
-import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from ofa_jax.files import writing
 from ofa_jax.run.processes import is_first, lost_another, several
 
 Tree = Any
-_sealed: set[Path] = set()  # by this process
+_sealer = futures.ThreadPoolExecutor(1, "seal")  # large files take seconds, which no step waits for
+_seals: dict[Path, futures.Future[None]] = {}  # of this process's checkpoints
 STEP = re.compile("0|[1-9][0-9]{0,17}")  # the name of a checkpoint, as orbax writes it
 
 
@@ -90,7 +91,7 @@ def save_step(
     finish_saves(manager)
     directory = storage.as_path(manager.directory)
     checkpoint.check_room(directory, state)
-    _sealed.discard(directory / str(step))
+    _seals.pop(directory / str(step), None)
     items = ocp.args.Composite(
         state=ocp.args.StandardSave(state), metadata=ocp.args.JsonSave(dict(metadata))
     )
@@ -98,20 +99,33 @@ def save_step(
 
 
 def finish_saves(manager: ocp.CheckpointManager) -> None:
-    """Waits until every save is on disk, and seals it with checksums; raises as `save_step`."""
-    _written(manager, manager.wait_until_finished)
-    if is_first():
-        for step in manager.all_steps():
-            directory = storage.as_path(manager.directory) / str(step)
-            if directory not in _sealed:  # asking a bucket at every step would take longer than it
-                _written(manager, functools.partial(checkpoint.seal, directory))
-                _sealed.add(directory)
+    """Waits until every save is on disk and sealed with checksums; raises as `save_step`."""
+    _seal(manager)
+    for seal in _seals_of(manager):
+        _written(manager, seal.result)
 
 
 def seal_saves(manager: ocp.CheckpointManager) -> None:
     """Seals what is on disk completely, without waiting; to be called between steps."""
     if not manager.is_saving_in_progress():
-        finish_saves(manager)
+        _seal(manager)
+        for seal in filter(futures.Future.done, _seals_of(manager)):
+            _written(manager, seal.result)
+
+
+def _seal(manager: ocp.CheckpointManager) -> None:
+    """Waits for the save, then has all steps without a seal sealed by another thread."""
+    _written(manager, manager.wait_until_finished)
+    if is_first():
+        for step in manager.all_steps():
+            directory = storage.as_path(manager.directory) / str(step)
+            if directory not in _seals:  # asking a bucket at every step would take longer than it
+                _seals[directory] = _sealer.submit(checkpoint.seal, directory)
+
+
+def _seals_of(manager: ocp.CheckpointManager) -> list[futures.Future[None]]:
+    directory = storage.as_path(manager.directory)
+    return [seal for path, seal in _seals.items() if path.parent == directory]
 
 
 def _written(manager: ocp.CheckpointManager, write: Callable[[], Any]) -> None:
