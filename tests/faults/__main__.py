@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -88,6 +89,7 @@ def parsed():
 
 def main():
     arguments = parsed()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # `&` in a script has it ignored
     rng = random.Random(arguments.seed)
     others = itertools.cycle(how for how in SIGNALS if how != "SIGKILL")
     hows = ["SIGKILL"] * arguments.kills + list(itertools.islice(others, arguments.signals))
