@@ -109,14 +109,12 @@ def stop_runs(hows, directory, expected, seconds, rng):
     for plan in plans(hows, rng):
         workdir = new_workdir(directory)
         for stage, how in plan:
-            found = stopped(workdir, stage, how, seconds, rng)
-            for _ in range(5):
-                if found:
+            for _ in range(6):
+                if found := stopped(workdir, stage, how, seconds, rng):
                     break
                 print(f"{how} for {stage}: it was done before", flush=True)
                 check_same(workdir, expected)
                 workdir, seconds[stage] = new_workdir(directory), seconds[stage] / 2
-                found = stopped(workdir, stage, how, seconds, rng)
             assert found, f"{how} never came before the end"
             counts[how, found] += 1
             print(f"{how} for {stage}: in {found}", flush=True)
