@@ -89,7 +89,9 @@ def parsed():
 
 def main():
     arguments = parsed()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # `&` in a script has it ignored
+    # `nohup` and `&` in a script have them ignored, in what is started from here as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, lambda *_: None)
     rng = random.Random(arguments.seed)
     others = itertools.cycle(how for how in SIGNALS if how != "SIGKILL")
     hows = ["SIGKILL"] * arguments.kills + list(itertools.islice(others, arguments.signals))
