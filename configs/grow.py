@@ -10,7 +10,7 @@ file of once-for-all; after a comma the budget in subnet passes over the images,
 `runs/digits,36`. A run brings its data with it. For other new choices, such as a larger kernel,
 change the space here.
 
-No accuracy has been measured with it yet. tests/train/test_fields.py takes it to its end from a
+No accuracy has been measured with it yet. tests/run/test_fields.py takes it to its end from a
 small run on the digits.
 """
 

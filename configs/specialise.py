@@ -9,7 +9,7 @@ After the colon: a run's workdir, a supernet's directory, one of `save_pretraine
 file of once-for-all. A run brings its data with it; for the others, `--config.data.name=...` names
 the images. `--config.search.constraints='(30e6,)'` gives a budget.
 
-No accuracy has been measured with it yet. tests/train/test_fields.py takes it to its end from a
+No accuracy has been measured with it yet. tests/run/test_fields.py takes it to its end from a
 small run on the digits, tests/test_from_pytorch.py from random weights on Imagenette at 224 px.
 """
 

@@ -11,7 +11,7 @@ file of once-for-all; after a comma the budget in subnet passes over the images,
 `runs/cifar10_16,36`. Images have the sizes and the normalisation of the supernet's; how they are
 varied is `data.augment`. Without a `data.name` the new images are scikit-learn's digits.
 
-No accuracy has been measured with it yet. tests/train/test_fields.py takes it to its end from a
+No accuracy has been measured with it yet. tests/run/test_fields.py takes it to its end from a
 small run on the digits, and benchmarks/transfer.py compares it with training from nothing.
 """
 

@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -165,6 +166,18 @@ def test_what_no_test_imports_imports_what_there_is():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and top(node.module or "") == "ofa_jax":
                 assert node.module.partition(".")[2] in MODULES, f"{path.name}: {node.module}"
+
+
+FILE = re.compile(r"\b(?:tests|benchmarks|ofa_jax|docs|configs|notebooks)/[\w/]+\.\w+")
+
+
+def test_files_that_are_named_are_there():
+    for path in (
+        *ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("configs/*.py"),
+        *ROOT.glob("benchmarks/*.py"), *PACKAGE.rglob("*.py"),
+    ):  # fmt: skip
+        for name in FILE.findall(path.read_text()):
+            assert (ROOT / name).exists(), f"{path.relative_to(ROOT)} names {name}"
 
 
 PUBLIC = {"_asdict", "_replace", "_fields", "_make", "_exit"}  # of tuples, and of `os`
