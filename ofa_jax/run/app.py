@@ -34,6 +34,7 @@ import contextlib
 import functools
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 from shlex import quote
@@ -67,6 +68,7 @@ from ofa_jax.storage import check_bucket
 # What JAX's random numbers depend on beside the seed: a run resumes with the same ones anywhere.
 RANDOM = {"jax_default_prng_impl": "threefry2x32", "jax_threefry_partitionable": True,
           "jax_random_seed_offset": 0}  # fmt: skip
+HOMELESS = re.compile(r"mkdir -p failed|temporary cache directory")
 
 
 def start() -> None:
@@ -134,10 +136,12 @@ def is_news(record: logging.LogRecord) -> bool:
     """Whether a log record says what no line of ours does.
 
     Orbax logs an error of a save or of a checkpoint with pages of tracebacks before it raises it,
-    and a line of ours then says so. Its warnings are shown, as are those of others.
+    and a line of ours then says so. Without a home that can be written, Matplotlib logs at import
+    where it keeps its caches instead. Their other warnings are shown, as are those of others.
     """
     of_orbax = f"{os.sep}orbax{os.sep}" in record.pathname
-    return not (of_orbax and record.levelno >= logging.ERROR)
+    of_home = record.name == "matplotlib" and HOMELESS.search(record.getMessage())
+    return not (of_home or (of_orbax and record.levelno >= logging.ERROR))
 
 
 def fix_random_numbers() -> None:

@@ -122,3 +122,23 @@ def test_warnings_are_shown_and_errors_that_orbax_raises_too_are_not():
     assert not shown(saving, logging.ERROR)
     assert not shown(saving, logging.CRITICAL)
     assert shown("/lib/grain/_src/python/data_loader.py", logging.ERROR)
+
+
+def test_where_matplotlib_keeps_its_caches_without_a_home_is_no_news(tmp_path):
+    (tmp_path / "file").touch()
+    program = """
+import logging
+from ofa_jax.run import app
+records = []
+handler = logging.Handler()
+handler.emit = records.append
+logging.getLogger().addHandler(handler)
+import matplotlib.figure
+assert len(records) >= 2, records
+assert not any(map(app.is_news, records)), records
+"""
+    environment = {**os.environ, "HOME": str(tmp_path / "file")}
+    for name in ("MPLCONFIGDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
+        environment.pop(name, None)
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    subprocess.run(command, cwd=REPOSITORY, env=environment, check=True)
