@@ -124,6 +124,7 @@ def main(_: list[str]) -> None:
         fail_lost(error)
         fail(error)
     except Preempted as stop:
+        signals.all_done()  # no second line
         print(f"{stop}: the same command resumes", file=sys.stderr)
         sys.exit(signals.PREEMPTED)
     except Exception as error:  # a fault of the program: said, and raised again

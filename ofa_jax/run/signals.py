@@ -6,7 +6,6 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from typing import NoReturn
 
 from ofa_jax.run import processes
 
@@ -16,6 +15,7 @@ STOPS = (signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal, or the connecti
 GRACE = 20.0  # seconds for leaving what is being done
 
 _ending = False
+_saying, _again = False, False  # a signal's line is being printed; another one came meanwhile
 
 
 def handle() -> None:
@@ -60,12 +60,15 @@ def ending_at_once() -> Iterator[None]:
         os._exit(end.code)
 
 
-def _end(number: int, _: object) -> NoReturn:
-    global _ending
+def _end(number: int, _: object) -> None:
+    global _ending, _saying, _again
     code = INTERRUPTED if number == signal.SIGINT else PREEMPTED
+    if _saying:  # the line first
+        _again = True
+        return
     if _ending:
         os._exit(code)
-    _ending = True
+    _ending = _saying = True
     # The exception may come up where it is swallowed: in a callback, such as the garbage
     # collector's, or in a library that catches everything.
     sys.unraisablehook = lambda _: os._exit(code)
@@ -73,4 +76,9 @@ def _end(number: int, _: object) -> NoReturn:
     last.daemon = True
     last.start()
     what = "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
-    processes.end(f"{what}: the same command resumes", code)
+    try:
+        processes.end(f"{what}: the same command resumes", code)
+    finally:
+        _saying = False
+        if _again:
+            os._exit(code)

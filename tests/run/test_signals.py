@@ -22,7 +22,8 @@ def handled(monkeypatch):
     before = {number: signal.getsignal(number) for number in NUMBERS}
     for number in NUMBERS:  # a shell's background processes ignore Ctrl-C
         signal.signal(number, signal.SIG_DFL)
-    monkeypatch.setattr(signals, "_ending", False)
+    for name in ("_ending", "_saying", "_again"):
+        monkeypatch.setattr(signals, name, False)
     monkeypatch.setattr(signals, "GRACE", 1e6)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
 
@@ -52,6 +53,20 @@ def test_a_signal_ends_with_one_line_and_its_code(number, code, line, capsys):
     with pytest.raises(RuntimeError, match=f"at once: {code}"):  # a second one waits for nothing
         signal.raise_signal(number)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("second", NUMBERS)
+def test_a_second_signal_does_not_cut_the_first_ones_line(second, monkeypatch, capsys):
+    end = processes.end
+
+    def interrupted(text, code):
+        signal.raise_signal(second)  # before a character is printed
+        end(text, code)
+
+    monkeypatch.setattr(processes, "end", interrupted)
+    with pytest.raises(RuntimeError, match="at once: 75"):
+        signal.raise_signal(signal.SIGTERM)
+    assert capsys.readouterr().err == "stopped by SIGTERM: the same command resumes\n"
 
 
 @pytest.mark.parametrize("number", NUMBERS)
