@@ -17,9 +17,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ofa_jax.run.config import defaults
-from ofa_jax.run.recipes import SANDWICH, recipe
+from ofa_jax.run.recipes import HALVES, recipe
 
-SEEN = 0.5 + 0.5 / SANDWICH  # how often "halves" sees an image, for each subnet pass
+SEEN = 0.5 + 0.5 / HALVES  # how often "halves" sees an image, for each subnet pass
 LARGEST = {"kernels": (7,), "expands": (6,), "depths": (3,)}
 ALONE: dict[str, dict[str, Any]] = {
     "alone_smallest": {"kernels": (3,), "expands": (3,), "depths": (1,)},

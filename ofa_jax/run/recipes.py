@@ -12,6 +12,7 @@ from ofa_jax.space import SearchSpace
 
 Fields = dict[str, Any]
 SANDWICH = 4  # subnets of a step: the largest, the smallest and two random ones
+HALVES = 3  # those of `halves`, with one random one
 
 
 def recipe(name: str, passes: float, lr: float, largest: Mapping[str, tuple[float, ...]]) -> Fields:
@@ -109,15 +110,16 @@ def halves(passes: float, lr: float, largest: Fields) -> Fields:
     """The largest net alone for half the cost, then the sandwich; one cosine by cost.
 
     As "delayed", whose halves are epochs: there the sandwich has four fifths of the cost, at four
-    passes a step. Here the largest net alone has 2.5 times the steps. Source: ours.
+    passes a step. Here the largest net alone has 2.5 times the steps, and then teaches two subnets
+    a step instead of three, which learn from it alone. Source: ours.
     """
-    alone, sandwich = 0.5 * passes, 0.5 * passes / SANDWICH
-    warmup = 0.05 * (alone + sandwich)
+    alone, sandwich = 0.5 * passes, 0.5 * passes / HALVES
+    warmup = alone / 16
     full = {**largest, "distill": 0.0, "lr": lr}
     phases = {
         "full": {**full, "epochs": 0.9 * alone - warmup, "warmup_epochs": warmup},
         "sorted": {**full, "epochs": 0.1 * alone, "sort_width": True},
-        "elastic": {**_sandwich(lr), "epochs": sandwich},
+        "elastic": {**_sandwich(lr), "subnets": HALVES, "labels": 0.0, "epochs": sandwich},
     }  # fmt: skip
     return {"curriculum": tuple(phases), "phases": phases, "train": {"schedule": "passes"}}
 
