@@ -58,7 +58,10 @@ def check_bucket(path: Path) -> None:
     if is_remote(path):
         bucket = os.fspath(path).removeprefix(BUCKET).partition("/")[0]
         with reaching(f"{BUCKET}{bucket} cannot be reached"):
-            _objects().info(bucket)
+            try:
+                _objects().info(bucket)
+            except FileNotFoundError:  # its message is a part of the address
+                raise FileNotFoundError("there is no such bucket") from None
 
 
 def is_unreachable(error: BaseException | None) -> bool:

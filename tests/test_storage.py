@@ -133,5 +133,5 @@ def test_half_of_a_directory_in_a_bucket_is_none(in_bucket):
 
 def test_a_bucket_that_is_none_is_named(in_bucket):
     storage.check_bucket(in_bucket)
-    with pytest.raises(OSError, match="gs://other cannot be reached: "):
+    with pytest.raises(OSError, match="gs://other cannot be reached: there is no such bucket$"):
         storage.check_bucket(storage.as_path("gs://other/run"))

@@ -2,6 +2,7 @@
 # A preemptible TPU slice by queued resources, created again after each preemption. On a machine
 # that stays on, in the repository's directory:
 #     bash docs/jobs/queued_resource.sh
+# What to change, also for a bucket: docs/scale.md.
 set -uo pipefail
 
 name=mbv3

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Two nodes of eight GPUs with SLURM. In the repository's directory, on the shared file system:
 #     sbatch docs/jobs/slurm.sh
-# JAX expects one task for each GPU.
+# JAX expects one task for each GPU. What to change, also for a bucket: docs/scale.md.
 #SBATCH --job-name=mbv3
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=8

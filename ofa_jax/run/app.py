@@ -137,12 +137,13 @@ def is_news(record: logging.LogRecord) -> bool:
     """Whether a log record says what no line of ours does.
 
     Orbax logs an error of a save or of a checkpoint with pages of tracebacks before it raises it,
-    and a line of ours then says so. Without a home that can be written, Matplotlib logs at import
-    where it keeps its caches instead. Their other warnings are shown, as are those of others.
+    gcsfs one of the network, and a line of ours then says so. Without a home that can be written,
+    Matplotlib logs at import where it keeps its caches instead. Their other warnings are shown, as
+    are those of others.
     """
-    of_orbax = f"{os.sep}orbax{os.sep}" in record.pathname
+    raised = f"{os.sep}orbax{os.sep}" in record.pathname or record.name == "gcsfs"
     of_home = record.name == "matplotlib" and HOMELESS.search(record.getMessage())
-    return not (of_home or (of_orbax and record.levelno >= logging.ERROR))
+    return not (of_home or (raised and record.levelno >= logging.ERROR))
 
 
 def fix_random_numbers() -> None:

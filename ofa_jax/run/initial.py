@@ -106,7 +106,7 @@ def teaches(config: Config, space: SearchSpace) -> bool:
 def new_parts(supernet: Supernet, space: SearchSpace, taken: list[int] | None) -> str:
     """What a space has that a trained supernet lacks, for people; "" where it is nothing."""
     count = len(supernet.classes) or supernet.space.num_classes
-    classifier = f"a classifier of {space.num_classes} classes, not those {count} of init"
+    classifier = f"a classifier of {space.num_classes} classes, not the {count} of init"
     return ", ".join(filter(None, [
         classifier if taken is None else "", missing_choices(supernet.space, space)
     ]))  # fmt: skip
@@ -115,7 +115,10 @@ def new_parts(supernet: Supernet, space: SearchSpace, taken: list[int] | None) -
 def check_trained(config: Config, space: SearchSpace, new: str) -> None:
     """Raises `ValueError` if nothing trains the `new` parts, or the net that has them teaches."""
     if new and not config.curriculum:
-        raise InputError(f"curriculum=() would not train what is new: {new}")
+        raise InputError(
+            f"curriculum=() would not train what is new: {new}; configs/transfer.py trains new"
+            " classes, and configs/grow.py a larger space"
+        )
     if new:
         try:
             check_curriculum(space, config.ordered_phases())

@@ -53,6 +53,11 @@ def locked(directory: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _flocked(directory: Path) -> Iterator[None]:
+    if (directory / LOCK).is_dir():
+        raise InputError(
+            f"{directory / LOCK} is the lock of a run in a bucket: remove it if {directory} is a"
+            f" copy, and use gs:// if it is the mounted bucket"
+        )
     with (directory / LOCK).open("a+", encoding="utf-8") as lock:
         _take(lock, directory)
         yield

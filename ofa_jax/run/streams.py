@@ -39,7 +39,7 @@ def _lasting(number: int, stream: TextIO | None) -> TextIO:
         io.BufferedWriter(raw),
         encoding=stream.encoding if stream else "utf-8",
         errors="backslashreplace" if errors in (None, "strict", "surrogateescape") else errors,
-        line_buffering=number == 2 or raw.isatty(),
+        line_buffering=True,  # a job's log shows a line once it is printed
     )
 
 

@@ -113,15 +113,17 @@ def test_what_is_next_names_the_command_as_it_was_started(monkeypatch):
         assert app.command() == command
 
 
-def test_warnings_are_shown_and_errors_that_orbax_raises_too_are_not():
-    def shown(path, level):
-        return app.is_news(logging.LogRecord("absl", level, path, 1, "disk full", (), None))
+def test_warnings_are_shown_and_errors_that_orbax_and_gcsfs_raise_too_are_not():
+    def shown(path, level, name="absl"):
+        return app.is_news(logging.LogRecord(name, level, path, 1, "disk full", (), None))
 
     saving = "/lib/orbax/checkpoint/_src/futures/future.py"
     assert shown(saving, logging.WARNING)
     assert not shown(saving, logging.ERROR)
     assert not shown(saving, logging.CRITICAL)
     assert shown("/lib/grain/_src/python/data_loader.py", logging.ERROR)
+    assert shown("/lib/gcsfs/extended_gcsfs.py", logging.WARNING, "gcsfs")
+    assert not shown("/lib/gcsfs/retry.py", logging.ERROR, "gcsfs")
 
 
 def test_where_matplotlib_keeps_its_caches_without_a_home_is_no_news(tmp_path):

@@ -190,7 +190,7 @@ REFUSED = [
     ((SMALL, "--workdir=gs:/bucket/run"), "--workdir='gs:/bucket/run': expected a local path, or "),
     ((SMALL, "--workdir=gs://bucket"), "--workdir='gs://bucket': expected a local path, or gs://"),
     ((SMALL, "--workdir=gs://bucket/../run"), "--workdir='gs://bucket/../run': expected a local p"),
-    ((SMALL, "--workdir=gs://nobody-s/run"), "gs://nobody-s cannot be reached: "),
+    ((SMALL, "--workdir=gs://nobody-s/run"), "gs://nobody-s cannot be reached: there is no "),
     (("--workdir=gs://bucket/none",), "gs://bucket/none/config.json does not exist: give --config"),
     ((SMALL, "--workdir=gs://bucket/none", "--config.init=gs://bucket/none"),
      "init='gs://bucket/none': expected a supernet's directory"),

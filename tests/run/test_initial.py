@@ -143,9 +143,9 @@ def test_who_teaches(tiny):
 def test_what_is_new_must_be_trained_and_cannot_teach(tiny):
     found = Supernet(dataclasses.replace(tiny, kernels=(3, 5), num_classes=7), {}, ())
     new = new_parts(found, tiny, None)
-    assert new == "a classifier of 10 classes, not those 7 of init, kernels [7]"
+    assert new == "a classifier of 10 classes, not the 7 of init, kernels [7]"
     assert new_parts(found, found.space, list(range(7))) == ""
-    with pytest.raises(ValueError, match="would not train what is new: a classifier of 10"):
+    with pytest.raises(ValueError, match="is new: a classifier of 10 .*configs/transfer.py"):
         check_trained(config_of(curriculum=()), tiny, new)
     with pytest.raises(ValueError, match="cannot teach what is new, a classifier of 10 .*elastic"):
         check_trained(config_of(curriculum=("elastic",)), tiny, new)

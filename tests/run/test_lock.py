@@ -39,6 +39,15 @@ def test_a_directory_on_a_disk_is_one_process_s(tmp_path, another):
         assert (tmp_path / ".lock").is_file()
 
 
+def test_a_copy_of_a_bucket_s_directory_says_what_to_remove(tmp_path):
+    (tmp_path / ".lock").mkdir()
+    (tmp_path / ".lock" / "000003").write_text("{}")
+    message = r"\.lock is the lock of a run in a bucket: remove it if .* is a copy"
+    with pytest.raises(ValueError, match=message), lock.locked(tmp_path):
+        pass
+    assert (tmp_path / ".lock" / "000003").exists()  # it may be a mounted bucket's, and in use
+
+
 def test_a_directory_in_a_bucket_is_one_process_s(in_bucket, fast, another, capsys):
     with another(in_bucket):
         message = r"gs://bucket/.* is in use by another run, process \d+ on "

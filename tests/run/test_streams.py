@@ -72,3 +72,15 @@ def test_what_an_encoding_lacks_is_escaped(tmp_path):
     )  # fmt: skip
     assert end.returncode == 7, end
     assert "\\u03c4 \\u624b" in end.stdout
+
+
+def test_a_line_is_written_when_it_is_printed():
+    """Into a log file, too: a process that is killed loses none."""
+    program = f"""
+import os, runpy
+runpy.run_path({str(STREAMS)!r})["make_lasting"]()
+print("line")
+os._exit(0)
+"""
+    end = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert end.stdout == "line\n"
