@@ -4,7 +4,7 @@
 
 Prints tables of what was done and how often, as Markdown (docs/faults.md); ends with code 1 where
 anything was lost, reported in other words or made differently. A restart takes about half a minute
-on two CPU cores, all of it an hour. Mounts small file systems, for which it needs root.
+on two CPU cores, all of it half an hour. Mounts small file systems, for which it needs root.
 """
 
 import argparse
