@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 from main_runs import SAFETY
+from PIL import Image
 
-from benchmarks import checkpoints, latency_table
+from benchmarks import checkpoints, grey_folder, latency_table
 from benchmarks.scaling import reduced_bytes
 from ofa_jax import mesh
 from ofa_jax.deploy import stablehlo
@@ -171,6 +172,27 @@ def test_scaling_reads_what_the_devices_sum():
     count, summed = reduced_bytes(program)
     assert count >= 1
     assert summed == 4 * (15 + 7)
+
+
+@pytest.mark.skipif(not CIFAR10.exists(), reason="CIFAR-10 is not here")
+def test_a_folder_of_grey_images(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [
+        "grey_folder", f"--data-dir={CIFAR10.parent}", "--name=cifar10", "--splits=train,test",
+        "--images=3,1", f"--out={tmp_path}",
+    ])  # fmt: skip
+    grey_folder.main()
+    assert capsys.readouterr().out == (
+        "train: 30 images of 10 classes\ntest: 10 images of 10 classes\n"
+    )
+    images = sorted(tmp_path.glob("*/*/*.png"))
+    assert len(images) == 40
+    for path in images:
+        with Image.open(path) as image:
+            assert (image.size, image.mode) == ((28, 28), "L")
+    strip = np.zeros((20, 40, 3), np.uint8)
+    strip[:, 10:30] = 100, 200, 50
+    grey = round(0.299 * 100 + 0.587 * 200 + 0.114 * 50)  # of BT.601
+    np.testing.assert_array_equal(grey_folder.square(strip, 10), np.full((10, 10), grey))
 
 
 @pytest.mark.slow
