@@ -116,5 +116,8 @@ def test_subnets_are_found_by_name_and_by_path(subnet, tmp_path):
     assert find_subnet(tmp_path / "elsewhere", str(subnet)) == subnet
     with pytest.raises(ValueError, match="--subnet='yours': expected .* in .*subnets: mine"):
         find_subnet(tmp_path, "yours")
+    with pytest.raises(ValueError, match="--subnet='mine': .*elsewhere does not exist"):
+        find_subnet(tmp_path / "elsewhere", "mine")
+    (tmp_path / "elsewhere").mkdir()
     with pytest.raises(ValueError, match="none yet, --mode=extract makes one"):
         find_subnet(tmp_path / "elsewhere", "mine")
