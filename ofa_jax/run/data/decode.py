@@ -93,7 +93,7 @@ def _decode_on_white(image: bytes) -> np.ndarray | None:
 
 def _on_white(image: Image.Image) -> np.ndarray:
     white = Image.new("RGBA", image.size, "white")
-    return np.asarray(Image.alpha_composite(white, image).convert("RGB"))
+    return np.array(Image.alpha_composite(white, image).convert("RGB"))  # one that can be written
 
 
 def _png_has_alpha(image: bytes) -> bool:
