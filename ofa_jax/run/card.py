@@ -185,12 +185,13 @@ def find_subnet(workdir: Path, text: str) -> Path:
     for directory in (as_path(workdir / "subnets" / path), path):
         if text and (directory / CARD).is_file():
             return directory
-    if not workdir.is_dir():
-        raise InputError(f"--subnet={shown(text)}: {workdir} does not exist")
     names = sorted(path.parent.name for path in (workdir / "subnets").glob(f"*/{CARD}"))
+    there = ", ".join(names) or "none yet, --mode=extract makes one"
+    if not workdir.is_dir():
+        there = f"{workdir} does not exist"
     raise InputError(
         f"--subnet={shown(text)}: expected a subnet's directory, or a name in"
-        f" {workdir / 'subnets'}: {', '.join(names) or 'none yet, --mode=extract makes one'}"
+        f" {workdir / 'subnets'}: {there}"
     )
 
 
