@@ -219,27 +219,29 @@ def _add_conv(model: Model, layer: Conv, x: int, shape: tuple[int, ...]) -> int:
     return model.add(Op.CONV_2D, [x, *arrays], shape, "Conv2DOptions", layer.act, **values)
 
 
-# XNNPACK has depthwise kernels of up to 25 taps, and what is larger is 9 to 23 times slower than it
-# need be. So the columns of a 7x7 kernel go to three dilated ones, of 21, 14 and 14 taps.
-COLUMNS = {7: ((0, 3, 6), (1, 5), (2, 4))}
+# XNNPACK has depthwise kernels of 25, 9 and fewer taps, and what is larger is 9 to 23 times slower
+# than it need be. So a 7x7 kernel becomes three dilated ones, of 21, 20 and 8 taps.
+ALL, EVEN, ODD, INNER, OUTER = range(7), range(0, 7, 2), range(1, 6, 2), range(1, 6), range(0, 7, 6)
+PARTS = {7: ((ALL, ODD), (INNER, EVEN), (OUTER, EVEN))}
 
 
 def _add_depthwise(model: Model, layer: Conv, x: int, shape: tuple[int, ...]) -> int:
     size = layer.weight.shape[0]
     total, bias = None, layer.bias
-    split = COLUMNS.get(size, (tuple(range(size)),))
-    for columns in split:
-        weight = layer.weight[:, list(columns)].transpose(2, 0, 1, 3)
+    split = PARTS.get(size, ((range(size), range(size)),))
+    for rows, columns in split:
+        weight = layer.weight[np.ix_(rows, columns)].transpose(2, 0, 1, 3)
         arrays = [model.constant(weight), model.constant(bias)]
-        dilation = columns[1] - columns[0] if len(columns) > 1 else 1
-        padded, values = _padded(model, x, layer.stride, size // 2, size // 2 - columns[0])
-        values |= {"depthMultiplier": 1, "dilationWFactor": dilation}
+        margins = size // 2 - rows.start, size // 2 - columns.start
+        padded, values = _padded(model, x, layer.stride, *margins)
+        values |= {"dilationHFactor": rows.step, "dilationWFactor": columns.step}
         act = layer.act if len(split) == 1 else None
         part = model.add(
-            Op.DEPTHWISE_CONV_2D, [padded, *arrays], shape, "DepthwiseConv2DOptions", act, **values
-        )
+            Op.DEPTHWISE_CONV_2D, [padded, *arrays], shape, "DepthwiseConv2DOptions", act,
+            depthMultiplier=1, **values,
+        )  # fmt: skip
         if total is not None:
-            act = layer.act if columns == split[-1] else None
+            act = layer.act if (rows, columns) == split[-1] else None
             part = model.add(Op.ADD, [total, part], shape, "AddOptions", act)
         total, bias = part, np.zeros_like(bias)
     assert total is not None

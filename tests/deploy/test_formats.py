@@ -1,5 +1,6 @@
 """Extracted, folded, StableHLO, ONNX and TFLite: one network, on real images."""
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -157,7 +158,7 @@ def test_depthwise_convolutions_in_tflite(size, stride, tmp_path):
         signatures = tflite.Interpreter(str(tmp_path / "net.tflite")).get_signature_list()
         assert signatures == {"serving_default": {"inputs": ["images"], "outputs": ["logits"]}}
         assert difference(found, np.asarray(graph_lib.run(graph, jnp.asarray(images)))) < 1e-5
-    assert all(
-        layer.weight[:, list(columns)].size // 3 <= 25
-        for columns in tflite.COLUMNS.get(size, (range(size),))
-    )
+    parts = tflite.PARTS.get(size, ((range(size), range(size)),))
+    assert all(len(rows) * len(columns) <= 25 for rows, columns in parts)
+    taps = [tap for part in parts for tap in itertools.product(*part)]
+    assert sorted(taps) == list(itertools.product(range(size), repeat=2))
