@@ -20,9 +20,12 @@ __all__ = ["load", "write"]
 
 def write(
     graph: Graph, resolution: int, path: Path, batches: Iterable[np.ndarray],
-    *, batch: int | None = None,
+    *, batch: int | None = None, in_float: int = 0,
 ) -> None:  # fmt: skip
-    """Writes the model with quantise and dequantise nodes, calibrated on `batches` of images."""
+    """Writes the model with quantise and dequantise nodes, calibrated on `batches` of images.
+
+    So many layers at its start, `in_float`, stay in float32.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         plain, ready = Path(scratch, "plain.onnx"), Path(scratch, "ready.onnx")
         to_onnx.write(graph, resolution, plain, batch=batch)
@@ -36,7 +39,24 @@ def write(
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
+            nodes_to_exclude=_first_nodes(ready, in_float),
         )
+
+
+def _first_nodes(path: Path, layers: int) -> list[str]:
+    """The names of the nodes of so many layers at a model's start.
+
+    Nodes without a name get one: the quantizer's preparation divides HardSwish into two such.
+    """
+    if not layers:
+        return []
+    model = onnx.load(path)
+    nodes = model.graph.node
+    for node in nodes:
+        node.name = node.name or f"{node.output[0]}/{node.op_type}"
+    onnx.save(model, path)
+    end = [node.output[0] for node in nodes].index(f"value_{layers}")
+    return [node.name for node in nodes[: end + 1]]
 
 
 def _bound_swishes(path: Path) -> None:

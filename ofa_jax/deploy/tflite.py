@@ -39,13 +39,19 @@ def write(graph: Graph, resolution: int, path: Path, *, batch: int | None = None
 
     A batch of any size is 1 until the runtime resizes its input.
     """
+    model, values = build(graph, resolution, batch)
+    path.write_bytes(model.bytes(values[0], values[-1]))
+
+
+def build(graph: Graph, resolution: int, batch: int | None = None) -> "tuple[Model, list[int]]":
+    """The model, and the numbers of its tensors: the images, then what each layer gives."""
     model = Model(batch)
     sizes = graph_lib.shapes(graph, resolution)
     dtype = "uint8" if graph_lib.normalizes(graph) else "float32"
     values = [model.tensor(sizes[0], dtype, name="images")]
     for (operation, inputs), shape in zip(graph, sizes[1:], strict=True):
         values.append(_add(model, operation, [values[i] for i in inputs], shape))
-    path.write_bytes(model.bytes(values[0], values[-1]))
+    return model, values
 
 
 def load(path: Path, threads: int | None = None) -> Callable[[np.ndarray], np.ndarray]:

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,27 +28,39 @@ Ranges = dict[str, Any]  # {"min", "max", ...} by the tensor's name
 
 def write(
     graph: Graph, resolution: int, path: Path, batches: Iterable[np.ndarray],
-    *, batch: int | None = None,
+    *, batch: int | None = None, in_float: int = 0,
 ) -> None:  # fmt: skip
-    """Writes the model as `tflite.write` does, calibrated on `batches` of images."""
+    """Writes the model as `tflite.write` does, calibrated on `batches` of images.
+
+    So many layers at its start, `in_float`, stay in float32.
+    """
+    model, values = tflite.build(graph, resolution)
+    given = [operator.outputs[0] for operator in model.graph.operators]
+    names = [f"value_{tensor}" for tensor in given if tensor <= values[in_float]]
     # To see every layer's values the interpreter keeps them all, and warns of the memory; and the
     # quantizer has progress bars of its own.
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.filterwarnings("ignore", ".*experimental_preserve_all_tensors", UserWarning)
         tflite.write(graph, resolution, path)
-        ranges = _ranges(_quantizer(path), of_size(batches, AT_ONCE))
+        ranges = _ranges(_quantizer(path, names), of_size(batches, AT_ONCE))
         tflite.write(graph, resolution, path, batch=batch)
-        done = _quantizer(path).quantize(
+        done = _quantizer(path, names).quantize(
             ranges, enable_progress_bar=False, enable_progress_report=False
         )
     path.write_bytes(done.quantized_model)
 
 
-def _quantizer(path: Path) -> quantizer.Quantizer:
+def _quantizer(path: Path, names: Sequence[str]) -> quantizer.Quantizer:
+    """One that leaves operators that give tensors of these names in float32."""
     made = quantizer.Quantizer(path)
     made.add_static_config(".*", TFLOperationName.ALL_SUPPORTED, 8, 8)
     for operation in IN_FLOAT:
         made.update_quantization_recipe(".*", operation, algorithm_key=AlgorithmName.NO_QUANTIZE)
+    if names:
+        made.update_quantization_recipe(
+            f"^({'|'.join(names)});$", TFLOperationName.ALL_SUPPORTED,
+            algorithm_key=AlgorithmName.NO_QUANTIZE,
+        )  # fmt: skip
     return made
 
 

@@ -56,7 +56,8 @@ class Export:
 
     `accuracy` on test and `snr_db`, the logits' signal over their noise in decibels, exist
     where the file has less precision than float32; `batch` where it takes one number of images;
-    `runtime` says which runtimes or releases load the file, where not all of them do.
+    `runtime` says which runtimes or releases load the file, where not all of them do; `in_float`
+    is the number of layers at the start of an int8 file that stay in float32.
     """
 
     file: str
@@ -67,6 +68,7 @@ class Export:
     snr_db: float | None = None
     batch: int | None = None
     runtime: str = ""
+    in_float: int = 0
 
     def __post_init__(self) -> None:
         check_name("file", self.file)

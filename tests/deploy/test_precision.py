@@ -1,6 +1,9 @@
 """Files of less precision, and files of one batch size."""
 
+import dataclasses
 import re
+import types
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,10 +15,11 @@ from ofa_jax.deploy import graph as graph_lib
 from ofa_jax.deploy import stablehlo
 from ofa_jax.deploy.batches import in_batches, of_size
 from ofa_jax.deploy.compare import accuracy, compare, snr
+from ofa_jax.run.export import FIRST, write_int8
 
 onnx = pytest.importorskip("onnx", reason="needs the extra deploy")
 pytest.importorskip("ai_edge_quantizer", reason="needs the extra deploy")
-from benchmarks import precision  # noqa: E402
+from benchmarks import precision, runtimes  # noqa: E402
 from ofa_jax.deploy import (  # noqa: E402
     int8,
     onnx_fp16,
@@ -75,6 +79,53 @@ def test_ranges_are_of_all_images_however_many_at_once(net, tmp_path, monkeypatc
     assert snr(found[1], found[0]) > 40  # but for rounding, nothing
     wanted = np.asarray(graph_lib.run(graph, images))
     assert snr(found[0][15:], wanted[15:]) > 25
+
+
+@pytest.mark.parametrize("module", [int8, tflite_int8], ids=["onnx", "tflite"])
+def test_a_loud_filter_of_the_stem_needs_the_first_layers_in_float(module, net, tmp_path):
+    """As trained nets have them: of small variance, so of a large factor, and of little weight."""
+    _, _, images, _ = net
+    space = ofa_jax.get_space("ofa_tiny_d123_e346_k357", num_classes=10)
+    layers = list(runtimes.folded(space, runtimes.random_supernet(space), space.largest()))
+    loud = np.where(np.arange(layers[0].operation.weight.shape[-1]) == 3, 100, 1)
+
+    def scaled(number, factor, **bias):
+        operation = layers[number].operation
+        weight = np.float32(operation.weight * factor)
+        operation = dataclasses.replace(operation, weight=weight, **bias)
+        layers[number] = layers[number]._replace(operation=operation)
+
+    scaled(0, loud, bias=np.float32(layers[0].operation.bias * loud))
+    scaled(1, 1 / loud)
+    scaled(4, 1 / loud[:, None])
+    graph = tuple(layers)
+    wanted, found = np.asarray(graph_lib.run(graph, images)), []
+    for in_float in (0, FIRST):
+        module.write(graph, 16, tmp_path / "net", [images], in_float=in_float)
+        found.append(snr(module.load(tmp_path / "net")(images), wanted))
+    assert found[0] < 10 and found[1] > 20
+
+
+@pytest.mark.parametrize(
+    ("noises", "writes", "kept"),
+    [((0.01, 0.001), [0], 0), ((1, 0.01), [0, FIRST], FIRST), ((1, 2), [0, FIRST, 0], 0)],
+)
+def test_first_layers_stay_in_float_where_that_helps(noises, writes, kept, net):
+    graph, _, images, wanted = net
+    noise = dict(zip((0, FIRST), noises, strict=True))
+    done: list[int] = []
+
+    def write(*args, batch, in_float):
+        done.append(in_float)
+
+    def load(path):
+        return lambda images: wanted * (1 + noise[done[-1]])
+
+    module = types.SimpleNamespace(write=write, load=load)
+    seen = types.SimpleNamespace(calibrating=lambda: [images], sample=images)
+    card = types.SimpleNamespace(resolution=16)
+    assert write_int8(module, graph, card, Path("net"), seen, wanted, None) == kept
+    assert done == writes
 
 
 def test_logits_that_are_mostly_noise_are_refused():
