@@ -20,6 +20,8 @@ def summary(card: Card, name: str) -> str:
     before, after = card.accuracy["test"]["top1"], made.accuracy["top1"]
     facts = f"Top-1 {after:.2%} on test, {before:.2%} in float32; logits {made.snr_db:.0f} dB"
     facts += " over their noise"
+    if made.in_float:
+        facts += f", the first {made.in_float} layers in float32"
     plain = card.exports.get(name.split("-")[0])
     if plain and plain.bytes:
         facts += f"; {made.bytes / plain.bytes:.2f} times the size"

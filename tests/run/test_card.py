@@ -84,6 +84,9 @@ def test_a_file_of_less_precision_says_what_it_costs():
     worse = dataclasses.replace(small, accuracy={"top1": 0.85})
     text = rendered(dataclasses.replace(slower, exports={"onnx": plain, "onnx-int8": worse}))
     assert "**It loses 5.0 points: prefer float32.**" in text
+    partly = dataclasses.replace(small, in_float=5)
+    text = rendered(dataclasses.replace(card, exports={"onnx-int8": partly}))
+    assert "31 dB over their noise, the first 5 layers in float32. `--mode" in text
 
 
 def test_altered_and_missing_files_are_named(subnet):
