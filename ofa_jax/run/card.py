@@ -76,6 +76,8 @@ class Export:
             check_figures("accuracy", self.accuracy)
         if self.batch is not None and self.batch < 1:
             raise InputError(f"batch={self.batch}: expected at least 1")
+        if self.in_float < 0:
+            raise InputError(f"in_float={self.in_float}: expected at least 0")
 
 
 @dataclasses.dataclass(frozen=True)

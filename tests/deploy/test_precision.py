@@ -81,10 +81,13 @@ def test_ranges_are_of_all_images_however_many_at_once(net, tmp_path, monkeypatc
     assert snr(found[0][15:], wanted[15:]) > 25
 
 
+@pytest.mark.parametrize(("uint8", "batch"), [(False, None), (True, None), (False, 4)])
 @pytest.mark.parametrize("module", [int8, tflite_int8], ids=["onnx", "tflite"])
-def test_a_loud_filter_of_the_stem_needs_the_first_layers_in_float(module, net, tmp_path):
+def test_a_loud_filter_of_the_stem_needs_the_first_layers_in_float(
+    module, uint8, batch, net, tmp_path
+):
     """As trained nets have them: of small variance, so of a large factor, and of little weight."""
-    _, _, images, _ = net
+    _, pixels, images, _ = net
     space = ofa_jax.get_space("ofa_tiny_d123_e346_k357", num_classes=10)
     layers = list(runtimes.folded(space, runtimes.random_supernet(space), space.largest()))
     loud = np.where(np.arange(layers[0].operation.weight.shape[-1]) == 3, 100, 1)
@@ -98,11 +101,14 @@ def test_a_loud_filter_of_the_stem_needs_the_first_layers_in_float(module, net, 
     scaled(0, loud, bias=np.float32(layers[0].operation.bias * loud))
     scaled(1, 1 / loud)
     scaled(4, 1 / loud[:, None])
-    graph = tuple(layers)
+    graph, first = tuple(layers), FIRST
+    if uint8:
+        graph, images, first = graph_lib.with_normalization(graph, MEAN, STD), pixels, FIRST + 1
     wanted, found = np.asarray(graph_lib.run(graph, images)), []
-    for in_float in (0, FIRST):
-        module.write(graph, 16, tmp_path / "net", [images], in_float=in_float)
-        found.append(snr(module.load(tmp_path / "net")(images), wanted))
+    for in_float in (0, first):
+        module.write(graph, 16, tmp_path / "net", [images], batch=batch, in_float=in_float)
+        call = in_batches(module.load(tmp_path / "net"), batch or len(images))
+        found.append(snr(call(images), wanted))
     assert found[0] < 10 and found[1] > 20
 
 
