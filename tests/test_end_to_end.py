@@ -205,7 +205,7 @@ def test_classes_of_any_script_where_the_system_knows_ascii(tmp_path):
     )
     code, out, error = run(*flags, "--config.data.test_split=none", **ascii_alone)
     assert code == 0, error
-    assert f"3 classes, images of various sizes; {count - 18} to train, 9 held out, 9 to t" in out
+    assert f"3 classes; {count - 18} to train, 9 held out, 9 to t" in out
     assert "; not used: test; left out: 1 .txt\n" in out
     code, out, error = run("--mode=extract", f"--workdir={workdir}", "--arch=smallest",
                            "--name=s", **ascii_alone)  # fmt: skip

@@ -113,9 +113,10 @@ class Dataset:
 
     def __str__(self) -> str:
         height, width, channels = self.image_shape
-        size = f"{height}x{width}x{channels}" if height and width else "various sizes"
+        # A folder's images are not opened for this.
+        size = f", images of {height}x{width}x{channels}" if height and width else ""
         summary = (
-            f"{self.name}: {len(self.class_names)} classes, images of {size}; {len(self.train)}"
+            f"{self.name}: {len(self.class_names)} classes{size}; {len(self.train)}"
             f" to train, {len(self.held_out)} held out, {len(self.test)} to test"
         )
         return "; ".join((summary, *self.notes))

@@ -60,7 +60,7 @@ def test_a_folder_of_images(photos):
     assert [e["label"] for e in everything(dataset.test)] == [0, 0, 0, 1, 1, 1]
     assert decode(dataset.test[0]["image"]).shape == (100, 120, 3)
     assert dataset.test.where(4) == f"{photos}/val/temple/1.png (image 4)"
-    assert str(dataset).endswith("images of various sizes; 12 to train, 4 held out, 6 to test")
+    assert str(dataset).endswith("2 classes; 12 to train, 4 held out, 6 to test")
     flat = load(photos / "train", held_out=2)
     assert sizes(flat) == (12, 2, 2)
     assert "no test split" in str(flat)
