@@ -24,7 +24,7 @@ def write(
 ) -> None:  # fmt: skip
     """Writes the model with quantise and dequantise nodes, calibrated on `batches` of images.
 
-    So many layers at its start, `in_float`, stay in float32.
+    The first `in_float` layers stay in float32.
     """
     with tempfile.TemporaryDirectory() as scratch:
         plain, ready = Path(scratch, "plain.onnx"), Path(scratch, "ready.onnx")
@@ -44,7 +44,7 @@ def write(
 
 
 def _first_nodes(path: Path, layers: int) -> list[str]:
-    """The names of the nodes of so many layers at a model's start.
+    """The names of the nodes that make up a model's first `layers` layers.
 
     Nodes without a name get one: the quantizer's preparation divides HardSwish into two such.
     """

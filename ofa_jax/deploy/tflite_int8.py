@@ -32,7 +32,7 @@ def write(
 ) -> None:  # fmt: skip
     """Writes the model as `tflite.write` does, calibrated on `batches` of images.
 
-    So many layers at its start, `in_float`, stay in float32.
+    The first `in_float` layers stay in float32.
     """
     model, values = tflite.build(graph, resolution)
     given = [operator.outputs[0] for operator in model.graph.operators]
@@ -51,7 +51,7 @@ def write(
 
 
 def _quantizer(path: Path, names: Sequence[str]) -> quantizer.Quantizer:
-    """One that leaves operators that give tensors of these names in float32."""
+    """A quantizer that leaves operators whose outputs have these names in float32."""
     made = quantizer.Quantizer(path)
     made.add_static_config(".*", TFLOperationName.ALL_SUPPORTED, 8, 8)
     for operation in IN_FLOAT:
