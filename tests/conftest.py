@@ -17,6 +17,7 @@ from ofa_jax.storage import as_path
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)
 main_runs.share_compiled()
+main_runs.restore_signals()
 # The tests' own programs too: many tests build the same ones anew.
 jax.config.update("jax_compilation_cache_dir", os.environ["OFA_JAX_COMPILED"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -4,6 +4,7 @@ import atexit
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,14 @@ def share_compiled():
         directory = tempfile.mkdtemp(prefix="ofa_jax-compiled-")
         atexit.register(shutil.rmtree, directory, ignore_errors=True)
         os.environ["OFA_JAX_COMPILED"] = directory
+
+
+def restore_signals():
+    """Has runs react to Ctrl-C and SIGHUP, which `&` in a script and `nohup` have them ignore."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)  # this process goes on
 
 
 def compiled_environment():

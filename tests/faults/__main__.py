@@ -14,7 +14,6 @@ import json
 import os
 import platform
 import random
-import signal
 import sys
 import tempfile
 import time
@@ -25,6 +24,7 @@ from pathlib import Path
 from faults.places import CASES, Undisturbed
 from faults.running import DONE, STAGES, check_same, finished, made_by, seconds_of_stages, whole_job
 from faults.stops import SIGNALS, stop_runs
+from main_runs import restore_signals
 
 PACKAGES = ("jax", "jaxlib", "flax", "orbax-checkpoint", "grain")
 
@@ -89,9 +89,7 @@ def parsed():
 
 def main():
     arguments = parsed()
-    # `nohup` and `&` in a script have them ignored, in what is started from here as well.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, lambda *_: None)
+    restore_signals()
     rng = random.Random(arguments.seed)
     others = itertools.cycle(how for how in SIGNALS if how != "SIGKILL")
     hows = ["SIGKILL"] * arguments.kills + list(itertools.islice(others, arguments.signals))

@@ -8,7 +8,7 @@ import sys
 import threading
 
 import pytest
-from main_runs import SAFETY
+from main_runs import SAFETY, restore_signals
 
 from ofa_jax.run import processes, signals
 from ofa_jax.run.preemption import stop_requests
@@ -140,6 +140,17 @@ def test_what_is_ignored_stays_so(capsys):
         assert not stop.at(1)
     signal.raise_signal(signal.SIGHUP)
     assert capsys.readouterr().err == ""
+
+
+def test_what_tests_start_reacts_to_signals_where_a_shell_ignores_them():
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    restore_signals()
+    program = "import signal; print(signal.getsignal(2) is signal.default_int_handler,"
+    program += " signal.getsignal(1) is signal.SIG_DFL)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "True True\n"
+    signal.raise_signal(signal.SIGHUP)  # does not end the tests themselves
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
