@@ -32,6 +32,14 @@ by the largest, between its halves: 53.9, 56.6, 60.5):
      would count to be less than 0.5 ahead on the smallest, or behind in any column.
 Since 2026-11-28 "halves" has two students a step without labels, as trials on other training images
 had it (docs/results.md); of that nothing was expected in writing before its runs on test.
+Written on 2026-11-28, before any run at 4.5 passes, a quarter of 18 (72 takes too long here):
+  6. at 4.5 passes the order on the smallest is that at 18: "halves", "delayed", "oneshot", "ps",
+     each ahead of the next by 1 point or more; against it would count any other order;
+  7. "ps" is further behind "halves" than at 18 in every column, by 1 point or more;
+  8. "halves" is ahead of "oneshot" by less than at 18 on the largest, which then has been trained
+     alone for 2.25 epochs; against it would count a larger distance;
+and before the runs of an arch alone at 18:
+  9. the middle and the largest of "halves" are within 1 point of themselves alone.
 A difference below two standard errors of the difference of the means is called none.
 """
 
