@@ -38,7 +38,7 @@ Written on 2026-11-28, before any run at 4.5 passes, a quarter of 18 (72 takes t
   7. "ps" is further behind "halves" than at 18 in every column, by 1 point or more;
   8. "halves" is ahead of "oneshot" by less than at 18 on the largest, which then has been trained
      alone for 2.25 epochs; against it would count a larger distance;
-and before the runs of an arch alone at 18:
+and while the first of the archs alone, the largest, was being trained at 18:
   9. the middle and the largest of "halves" are within 1 point of themselves alone.
 A difference below two standard errors of the difference of the means is called none.
 """

@@ -122,7 +122,7 @@ def test_each_library_has_one_door():
         "tqdm": {"run.metrics"},
         "absl": {"run.app", "run.flags", "run.data"},
         "ml_collections": {"run.config", "run.flags"},
-        "matplotlib": {"run.picture"},
+        "matplotlib": {"run.picture", "run.report"},
         "tensorboard": {"run.metrics"},
         "onnx": {"deploy"},
         "onnxruntime": {"deploy"},

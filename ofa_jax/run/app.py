@@ -54,7 +54,7 @@ from ofa_jax.run.config import Config
 from ofa_jax.run.evaluate import evaluate
 from ofa_jax.run.export import export
 from ofa_jax.run.extract import extract_to, middle_winner
-from ofa_jax.run.fail import fail, fail_lost, fail_unexpectedly
+from ofa_jax.run.fail import fail, fail_lost, fail_unexpectedly, say_once
 from ofa_jax.run.finetune import finetune
 from ofa_jax.run.flags import FLAGS, OF_SUBNET, check_flags, parse, read_config
 from ofa_jax.run.predict import predict
@@ -75,6 +75,7 @@ def start() -> None:
     """Runs the command of `sys.argv` to its end, and exits."""
     streams.make_lasting()
     signals.handle()
+    say_once()
     # python -OO has no docstrings.
     usage = (__doc__ or "").replace("python main.py", command()).strip()
     # absl brings a handler of its own: beside what imports left, each warning would be there twice.

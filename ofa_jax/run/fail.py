@@ -1,9 +1,11 @@
 """How the command ends where it cannot go on: one line and an exit code, or a traceback."""
 
+import asyncio.base_events
+import os
 import re
 import sys
 import traceback
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from jax.errors import JaxRuntimeError
 
@@ -14,6 +16,25 @@ from ofa_jax.storage import is_unreachable
 # Exit codes: what the user can mend, and a lost process (sysexits' "unavailable"). `signals` has
 # those of SIGTERM, SIGHUP and Ctrl-C.
 WRONG, LOST = 2, processes.LOST
+
+
+def say_once() -> None:
+    """Has nothing but the error itself tell that a checkpoint could not be read.
+
+    Orbax reads many arrays at once and raises the first error; those that are still under way then
+    find their event loop closed, and Python would print a traceback for each.
+    """
+    others = sys.unraisablehook
+
+    def hook(event: Any) -> None:
+        coroutine = getattr(event.object, "cr_code", None)
+        of_orbax = coroutine and f"{os.sep}orbax{os.sep}" in coroutine.co_filename
+        frames = traceback.extract_tb(event.exc_traceback, limit=1)
+        of_loop = frames and frames[0].filename == asyncio.base_events.__file__
+        if not (of_orbax or of_loop):
+            others(event)
+
+    sys.unraisablehook = hook
 
 
 def fail_unexpectedly(error: Exception) -> NoReturn:

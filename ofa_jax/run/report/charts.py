@@ -1,186 +1,161 @@
-"""Curves and scatter plots as SVG.
+"""Curves and scatter plots as SVG: Matplotlib draws them, the page gives them its colours.
 
-Numbers are put into the pictures as they are; text goes through a template, which escapes it.
+What is drawn is known by its `gid`, which becomes the class that the page's style sheet colours, by
+day and by night; a `url` becomes a tooltip.
 """
 
-import math
+import io
+import re
+import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
-from ofa_jax.run.report.template import Markup, filled, joined
+import numpy as np
+
+from ofa_jax.run.report.template import Markup
+
+if TYPE_CHECKING:  # it takes a while to load, and a page is written at the end
+    from matplotlib.axes import Axes
 
 Points = Sequence[tuple[float, float]]
 Phases = Sequence[tuple[str, float, float]]  # name, first and last step
-UPRIGHT = 78.0  # above a plot whose names stand upright
 Number = Callable[[float], str]
+PLACES = ("d", "x", "y", "transform", "viewBox")  # attributes that say where something is
+BOTTOM, RIGHT = 46.0, 14.0  # below a plot, and to its right
+UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # in XML
 
 
-class Axes(NamedTuple):
-    """A plot's place in its picture, and the figures at its edges."""
+def axes(points: Points, width: float, height: float, left: float, top: float) -> "Axes":
+    """Axes that hold all points, with a little room above and below; sizes are in pixels."""
+    from matplotlib.figure import Figure
 
-    width: float
-    height: float
-    left: float
-    top: float
-    bottom: float
-    low: tuple[float, float]
-    high: tuple[float, float]
-
-    def x(self, value: float) -> float:
-        """Where a value lies across."""
-        share = (value - self.low[0]) / (self.high[0] - self.low[0])
-        return round(self.left + share * (self.width - self.left - 14), 1)
-
-    def y(self, value: float) -> float:
-        """Where a value lies up and down."""
-        share = (value - self.low[1]) / (self.high[1] - self.low[1])
-        return round(self.height - self.bottom - share * (self.height - self.bottom - self.top), 1)
+    figure = Figure(figsize=(width / 72, height / 72), dpi=72)
+    figure.patch.set_visible(False)
+    inner = (width - left - RIGHT, height - BOTTOM - top)
+    at = figure.add_axes(
+        (left / width, BOTTOM / height, inner[0] / width, inner[1] / height), frameon=False
+    )
+    (low, bottom), (high, top) = np.nanmin(points, 0), np.nanmax(points, 0)
+    room = 0.06 * (top - bottom) or 0.01
+    at.set(xlim=(low, high if high > low else low + 1), ylim=(bottom - room, top + room))
+    return at
 
 
-def axes(points: Points, width: float, height: float, left: float, top: float) -> Axes:
-    """Axes that hold all points, with a little room above and below."""
-    xs, ys = [x for x, _ in points], [y for _, y in points]
-    room = 0.06 * (max(ys) - min(ys)) or 0.01
-    wide = (max(xs) - min(xs)) or 1.0
-    low, high = (min(xs), min(ys) - room), (min(xs) + wide, max(ys) + room)
-    return Axes(width, height, left, top, 46, low, high)
-
-
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round numbers between two others, at most so many."""
-    rough = (high - low) / most
-    size = 10.0 ** math.floor(math.log10(rough))
-    step = next(size * factor for factor in (1, 2, 2.5, 5, 10, 20) if size * factor >= rough)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(i * step, 12) for i in range(first, last + 1)][:most]
-
-
-FRAME = """\
-{% for value in upwards %}{% set y = at.y(value) %}\
-<line class="line" x1="{{ left }}" x2="{{ right }}" y1="{{ y }}" y2="{{ y }}"/>\
-<text x="{{ left - 6 }}" y="{{ y + 4 }}" text-anchor="end">{{ number(value) }}</text>\
-{% endfor %}\
-{% for value in sideways %}\
-<text x="{{ at.x(value) }}" y="{{ ground + 17 }}" text-anchor="middle">{{ cost(value) }}</text>\
-{% endfor %}\
-<text x="{{ middle }}" y="{{ at.height - 6 }}" text-anchor="middle">{{ across }}</text>"""
-
-
-def frame(at: Axes, across: str, number: Number, cost: Number) -> Markup:
+def frame(at: "Axes", across: str, number: Number, cost: Number) -> None:
     """Lines and figures of both axes, and the name of the lower one."""
-    left, right = at.x(at.low[0]), at.x(at.high[0])
-    return filled(
-        FRAME,
-        at=at,
-        left=left,
-        right=right,
-        middle=(left + right) / 2,
-        ground=at.height - at.bottom,
-        upwards=ticks(at.low[1], at.high[1]),
-        sideways=ticks(at.low[0], at.high[0], 5),
-        across=across,
-        number=number,
-        cost=cost,
-    )
+    from matplotlib.ticker import MaxNLocator
+
+    for axis, limits, most, spoken in (
+        (at.xaxis, at.get_xlim(), 5, cost), (at.yaxis, at.get_ylim(), 6, number),
+    ):  # fmt: skip
+        low, high = limits
+        values = MaxNLocator(most, steps=(1, 2, 2.5, 5, 10)).tick_values(low, high)
+        inside = [value for value in values if low <= value <= high]
+        axis.set_ticks(inside, labels=[spoken(float(value)) for value in inside])
+    at.tick_params(length=0, pad=6, labelsize=12)
+    at.hlines(at.get_yticks(), *at.get_xlim(), gid="line")
+    at.set_xlabel(across, fontsize=12)
 
 
-def room(phases: Phases, width: float) -> float:
-    """Above a plot so wide, for the names of its phases; less where all can lie."""
+def by_step(points: Points, phases: Phases, number: Number) -> "Axes":
+    """Axes over a run's steps, every other phase shaded, each with its name above."""
+    width, left = 480, 66
     whole = sum(last - first for _, first, last in phases) or 1
-    lying = all(
-        10 * len(_short(name)) < (last - first) / whole * width for name, first, last in phases
+    lying = all(  # names stand upright where a phase is too narrow for its own
+        10 * len(_short(name)) < (last - first) / whole * (width - left - RIGHT)
+        for name, first, last in phases
     )
-    return 26.0 if lying else UPRIGHT
-
-
-BANDS = """\
-{% for name, start, end in spans %}\
-{% if loop.index is odd %}<rect class="band" x="{{ start }}" y="{{ at.top }}"\
- width="{{ (end - start) | round(1) }}" height="{{ height }}"/>{% endif %}\
-{% set middle = ((start + end) / 2) | round(1) %}\
-<text {% if lying %}x="{{ middle }}" y="{{ at.top - 7 }}" text-anchor="middle"\
-{% else %}transform="translate({{ (middle + 4) | round(1) }} {{ at.top - 5 }}) rotate(-90)"\
-{% endif %}>{{ name }}</text>\
-{% endfor %}"""
-
-
-def bands(at: Axes, phases: Phases) -> Markup:
-    """Every other phase shaded, each with its name above: upright where the band is narrow."""
-    spans = [(_short(name), at.x(first), at.x(last)) for name, first, last in phases]
-    lying, height = at.top < UPRIGHT, at.height - at.bottom - at.top
-    return filled(BANDS, at=at, spans=spans, lying=lying, height=height)
+    at = axes(points, width, 290, left, 26 if lying else 78)
+    for index, (name, first, last) in enumerate(phases):
+        if index % 2 == 0:
+            at.axvspan(first, last, gid="band", zorder=0)
+        at.annotate(
+            _short(name), ((first + last) / 2, 1), (0, 6), at.get_xaxis_transform(),
+            textcoords="offset points", rotation=0 if lying else 90, rotation_mode="anchor",
+            ha="center" if lying else "left", va="baseline" if lying else "center", fontsize=12,
+            parse_math=False, annotation_clip=False,
+        )  # fmt: skip
+    frame(at, "step", number, lambda step: f"{step:,.0f}")
+    return at
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 9 else f"{name[:8]}…"
+    short = name if len(name) <= 9 else f"{name[:8]}…"
+    return UNPRINTABLE.sub("\ufffd", short)
 
 
-HOVERS = """\
-{% for start, end, text in boxes %}\
-<rect class="hover" x="{{ start }}" y="{{ at.top }}" width="{{ (end - start) | round(1) }}"\
- height="{{ height }}"><title>{{ text }}</title></rect>\
-{% endfor %}"""
-
-
-def hovers(at: Axes, phases: Phases, tooltips: Sequence[str]) -> Markup:
+def hovers(at: "Axes", phases: Phases, tooltips: Sequence[str]) -> None:
     """Invisible boxes over the phases, with tooltips."""
-    spans = zip(phases, tooltips, strict=True)
-    boxes = [(at.x(first), at.x(last), text) for (_, first, last), text in spans]
-    return filled(HOVERS, at=at, boxes=boxes, height=at.height - at.bottom - at.top)
+    for (_, first, last), text in zip(phases, tooltips, strict=True):
+        at.axvspan(first, last, gid="hover", url=text, zorder=9)
 
 
-def curve(at: Axes, runs: Iterable[Points], style: str = "") -> Markup:
+def curve(at: "Axes", runs: Iterable[Points], style: str = "") -> None:
     """One line through each run of points."""
-    path = "".join(
-        "M" + "L".join(f"{at.x(x)} {at.y(y)}" for x, y in points) for points in runs if points
-    )
-    return filled('<path class="curve {{ style }}" d="{{ path }}"/>', style=style, path=path)
+    for points in filter(None, runs):
+        at.plot(*np.transpose(points), gid=f"curve {style}".strip())
 
 
-def stairs(at: Axes, points: Points, style: str) -> Markup:
+def stairs(at: "Axes", points: Points, style: str) -> None:
     """A line that keeps each value until the next one."""
-    corners = [points[0]]
-    for x, y in points[1:]:
-        corners += [(x, corners[-1][1]), (x, y)]
-    corners.append((at.high[0], corners[-1][1]))
-    return curve(at, [corners], style)
+    last = (at.get_xlim()[1], points[-1][1])
+    at.step(*np.transpose([*points, last]), where="post", gid=f"curve {style}")
 
 
-def dots(at: Axes, points: Points, tooltips: Sequence[str]) -> Markup:
-    """Filled dots with tooltips."""
-    return _marks(at, points, tooltips, Markup('circle class="dot" r="3"'))
+def marks(at: "Axes", points: Points, tooltips: Sequence[str], style: str) -> None:
+    """Marks with tooltips: a "dot", a "ring" or a "star"."""
+    marker, size = {"dot": ("o", 36), "ring": ("o", 81), "star": ("*", 324)}[style]
+    if points:
+        x, y = np.transpose(points)
+        at.scatter(x, y, s=size, marker=marker, urls=tooltips, gid=style, zorder=3)
 
 
-def rings(at: Axes, points: Points, tooltips: Sequence[str]) -> Markup:
-    """Open rings with tooltips."""
-    return _marks(at, points, tooltips, Markup('circle class="ring" r="4.5"'))
+def letters(at: "Axes", points: Points, texts: Sequence[str]) -> None:
+    """A letter above each point."""
+    for point, text in zip(points, texts, strict=True):
+        at.annotate(text, point, (0, 13), textcoords="offset points", ha="center", fontsize=12,
+                    gid="strong letter", annotation_clip=False)  # fmt: skip
 
 
-STAR = "M0 -10L2.9 -3.1L10 -3.1L4.3 1.6L6.4 9L0 4.6L-6.4 9L-4.3 1.6L-10 -3.1L-2.9 -3.1Z"
+def svg(at: "Axes", label: str, style: str = "chart") -> Markup:
+    """The picture; `label` is what is read out in its place."""
+    import matplotlib as mpl
+
+    file = io.StringIO()
+    # Text stays text, in whatever font the page has; the salt makes the ids the picture's own.
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": label}
+    with mpl.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        at.figure.canvas.print_figure(file, format="svg")
+    root = ElementTree.fromstring(UNPRINTABLE.sub("\ufffd", file.getvalue()))
+    for element in root.iter():
+        _restyle(element)
+    root.attrib = {"class": style, "viewBox": root.attrib["viewBox"], "role": "img",
+                   "aria-label": label}  # fmt: skip
+    return Markup(ElementTree.tostring(root, "unicode", short_empty_elements=False))
 
 
-def stars(at: Axes, points: Points, tooltips: Sequence[str]) -> Markup:
-    """Stars with tooltips."""
-    return _marks(at, points, tooltips, Markup(f'path class="star" d="{STAR}"'))
-
-
-MARKS = """\
-{% for x, y, text in marks %}\
-<{{ shape }} transform="translate({{ x }} {{ y }})"><title>{{ text }}</title></{{ tag }}>\
-{% endfor %}"""
-
-
-def _marks(at: Axes, points: Points, tooltips: Sequence[str], shape: Markup) -> Markup:
-    placed = zip(points, tooltips, strict=True)
-    marks = [(at.x(x), at.y(y), text) for (x, y), text in placed]
-    return filled(MARKS, marks=marks, shape=shape, tag=shape.split()[0])
-
-
-SVG = """\
-<svg class="{{ style }}" viewBox="0 0 {{ at.width }} {{ at.height }}" role="img"\
- aria-label="{{ label }}">{{ inner }}</svg>"""
-
-
-def svg(at: Axes, parts: Iterable[Markup], label: str, style: str = "chart") -> Markup:
-    """The picture of its parts; `label` is what is read out in its place."""
-    return filled(SVG, at=at, inner=joined(parts), label=label, style=style)
+def _restyle(element: ElementTree.Element) -> None:
+    """Takes the library's own colours away, and puts a class and a tooltip in their place."""
+    names = {name.rpartition("}")[2]: value for name, value in element.attrib.items()}
+    element.tag = element.tag.rpartition("}")[2]
+    anchor = re.search(r"text-anchor: (\w+)", names.pop("style", ""))
+    kept = {name: value for name, value in names.items() if name in PLACES}
+    if anchor:
+        kept["text-anchor"] = anchor[1]
+    if element.tag == "a":  # of a tooltip
+        element.tag = "g"
+        title = ElementTree.Element("title")
+        title.text = names["href"]
+        element.insert(0, title)
+    elif element.tag == "use":
+        kept["href"] = names["href"]
+    elif element.tag == "g" and not re.search(r"_\d+$", names.get("id", "_0")):
+        kept["class"] = names["id"]  # a `gid`: the library's own are numbered
+    elif element.tag == "path" and "id" in names:
+        kept["id"] = names["id"]  # of a mark, which is used at every point
+    element.attrib = kept
+    for child in list(element):
+        if child.tag.endswith(("}metadata", "}style", "}clipPath")):
+            element.remove(child)

@@ -78,7 +78,8 @@ tbody th { font-weight: 400; }
   min-width: 1px; }
 .key { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; list-style: none; padding: 0;
   margin: .3rem 0; font-size: .88rem; color: var(--soft); }
-.key svg { display: inline-block; width: 1.1rem; height: 1.1rem; vertical-align: -.2rem; }
+.key .one { color: var(--one); } .key .two { color: var(--two); }
+.key .three { color: var(--three); }
 .subnet { border: 1px solid var(--line); border-radius: .6rem; background: var(--card);
   padding: .2rem 1rem .6rem; margin: 1rem 0; }
 .subnet h3 { margin-top: .8rem; }

@@ -59,16 +59,15 @@ def _scatter(run: RunFiles, kind: str, costs: Sequence[float]) -> Markup:
     at = charts.axes(points, 640, 380, 70, 16)
     tooltips = [f"{row['name']}: {text}" for row, text in
                 zip(rows, _tooltips("winner", winners, unit), strict=True)]  # fmt: skip
-    parts = [
-        charts.frame(at, unit, axis_percent, lambda v: f"{v:g}"),
-        charts.dots(at, measured, _tooltips("random", measured, unit)),
-        charts.rings(at, random, _tooltips("random, of equal cost", random, unit)),
-        *([charts.stairs(at, front, "two")] if front else []),
-        charts.stars(at, winners, tooltips),
-        _letters(at, winners),
-    ]
+    charts.frame(at, unit, axis_percent, lambda v: f"{v:g}")
+    charts.marks(at, measured, _tooltips("random", measured, unit), "dot")
+    charts.marks(at, random, _tooltips("random, of equal cost", random, unit), "ring")
+    if front:
+        charts.stairs(at, front, "two")
+    charts.marks(at, winners, tooltips, "star")
+    charts.letters(at, winners, [_letter(i) for i in range(len(winners))])
     label = f"Held-out top-1 against {unit}: {len(measured)} random subnets, {len(front)} on front"
-    picture = charts.svg(at, parts, label, "chart wide")
+    picture = charts.svg(at, label, "chart wide")
     return figure(picture, f"Held-out top-1 against {unit}") + _key(
         bool(measured), bool(random), bool(front), bool(winners)
     )
@@ -78,19 +77,10 @@ def _tooltips(what: str, points: charts.Points, unit: str) -> list[str]:
     return [f"{what}, {y:.2%} at {x:.4g} {unit}" for x, y in points]
 
 
-LETTERS = """\
-{% for x, y, letter in letters %}\
-<text class="strong letter" x="{{ x }}" y="{{ y - 14 }}" text-anchor="middle">{{ letter }}</text>\
-{% endfor %}"""
 KEY = """\
-<ul class="key">{% for there, mark, label in entries if there %}\
-<li><svg viewBox="-12 -12 24 24" aria-hidden="true">{{ mark }}</svg> {{ label }}</li>\
+<ul class="key">{% for there, style, mark, label in entries if there %}\
+<li><span class="{{ style }}" aria-hidden="true">{{ mark }}</span> {{ label }}</li>\
 {% endfor %}</ul>"""
-
-
-def _letters(at: charts.Axes, winners: charts.Points) -> Markup:
-    letters = [(at.x(x), at.y(y), _letter(i)) for i, (x, y) in enumerate(winners)]
-    return filled(LETTERS, letters=letters)
 
 
 def _letter(i: int) -> str:
@@ -98,14 +88,11 @@ def _letter(i: int) -> str:
 
 
 def _key(measured: bool, random: bool, front: bool, winners: bool) -> Markup:
-    dot, ring = Markup('<circle class="dot" r="5"/>'), Markup('<circle class="ring" r="7"/>')
-    line = Markup('<path class="curve two" d="M-12 6H0V-6H12"/>')
-    star = Markup(f'<path class="star" d="{charts.STAR}"/>')
     entries = (
-        (measured, dot, "random subnet, measured"),
-        (random, ring, "random, of the middle winner's cost, measured"),
-        (front, line, "front, predicted"),
-        (winners, star, "winner, measured"),
+        (measured, "one", "●", "random subnet, measured"),
+        (random, "three", "○", "random, of the middle winner's cost, measured"),
+        (front, "two", "┛", "front, predicted"),
+        (winners, "two", "★", "winner, measured"),
     )
     return filled(KEY, entries=entries)
 

@@ -55,19 +55,15 @@ def learning_curve(steps: Sequence[Step], name: str) -> Markup:
     column, phases = CURVES.index(name), phases_of(steps)
     title, number, style = LOOKS[name]
     points = [(s.middle, s.values[column]) for s in steps]
-    at = charts.axes(points, 480, 290, 66, charts.room(phases, 400))
+    at = charts.by_step(points, phases, number)
     runs = [
         [(s.middle, s.values[column]) for s in steps if s.phase == phase] for phase, _, _ in phases
     ]
     tooltips = [_tooltip(phase, points, name) for phase, points in zip(phases, runs, strict=True)]
-    parts = [
-        charts.bands(at, phases),
-        charts.frame(at, "step", number, lambda v: f"{v:,.0f}"),
-        charts.curve(at, runs, style),
-        charts.hovers(at, phases, tooltips),
-    ]
+    charts.curve(at, runs, style)
+    charts.hovers(at, phases, tooltips)
     label = f"{title} from {points[0][1]:.4g} at the first step to {points[-1][1]:.4g} at the last"
-    return figure(charts.svg(at, parts, label), f"{title} by step")
+    return figure(charts.svg(at, label), f"{title} by step")
 
 
 def _tooltip(phase: tuple[str, float, float], points: charts.Points, name: str) -> str:
@@ -88,15 +84,11 @@ def _after_phases(run: RunFiles) -> Markup:
         means.append((row["step"], sum(top1.values()) / len(top1)))
     # As far as the curves beside it.
     ends = [(step, means[0][1]) for _, *span in run.phases for step in span]
-    at = charts.axes([*points, *ends], 480, 290, 66, charts.room(run.phases, 400))
-    parts = [
-        charts.bands(at, run.phases),
-        charts.frame(at, "step", axis_percent, lambda v: f"{v:,.0f}"),
-        charts.curve(at, [means], "two"),
-        charts.dots(at, points, tooltips),
-    ]
+    at = charts.by_step([*points, *ends], run.phases, axis_percent)
+    charts.curve(at, [means], "two")
+    charts.marks(at, points, tooltips, "dot")
     label = f"Held-out top-1, mean {means[0][1]:.2%} after the first phase, {means[-1][1]:.2%} last"
-    return charts.svg(at, parts, label)
+    return charts.svg(at, label)
 
 
 def _held_out_table(run: RunFiles) -> Markup:
