@@ -81,6 +81,7 @@ from ofa_jax.subnets.evaluate import grid, measure
 REPOSITORY = Path(__file__).parents[1]
 COLUMNS = ("smallest", "middle", "mean", "largest", "area")
 KEY = ("recipe", "budget", "rate", "seed", "split")
+UNLABELLED = ", without labels"  # of a recipe's name in the rows
 MIDDLE = {"ks": 5, "e": 4, "d": 2}
 Run = dict[str, Any]
 
@@ -158,7 +159,9 @@ def measure_alone(config: Config, workdir: Path, split: str, name: str) -> dict[
 def run_one(args: argparse.Namespace, name: str, passes: float, rate: float, seed: int) -> Run:
     """Trains and measures one run."""
     text = f"{name},{passes:g}"
-    workdir = Path(args.workdir) / f"{name}-{passes:g}-{f'lr{rate:g}-' if rate else ''}seed{seed}"
+    kind = f"{name}{UNLABELLED}" if args.without_labels else name
+    tuned = f"lr{rate:g}-" if rate else ""
+    workdir = Path(args.workdir) / f"{kind.replace(', ', '-')}-{passes:g}-{tuned}seed{seed}"
     print(f"\n== {workdir.name}", flush=True)
     base = cifar10_16.get_config(text).to_dict()
     folder = Path(args.data_dir).resolve()
@@ -168,6 +171,9 @@ def run_one(args: argparse.Namespace, name: str, passes: float, rate: float, see
         for phase, fields in base["phases"].items():
             lr = fields["lr"] * rate / highest
             overrides.append(f"--config.phases.{phase}.lr={lr}")
+    if args.without_labels:
+        taught = [phase for phase, fields in base["phases"].items() if fields["distill"]]
+        overrides += [f"--config.phases.{phase}.labels=0.0" for phase in taught]
     seconds = train(f"configs/cifar10_16.py:{text}", workdir, overrides)
     config = read_config(workdir / "config.json")
     images = len(load_dataset(config.data).train)
@@ -177,7 +183,7 @@ def run_one(args: argparse.Namespace, name: str, passes: float, rate: float, see
         else measure_run(config, workdir, args.split, args.archs)
     )
     return {
-        "recipe": name, "budget": passes, "rate": rate or None, "seed": seed, "split": args.split,
+        "recipe": kind, "budget": passes, "rate": rate or None, "seed": seed, "split": args.split,
         "seconds": seconds, "commit": commit(),
         "passes": sum(leg.units for leg in plan(config, images))
         / (images // config.data.batch_size),
@@ -251,6 +257,8 @@ def main() -> None:
     parser.add_argument("--recipes", default="ps,oneshot,delayed,single_path,halves")
     parser.add_argument("--passes", default="72")
     parser.add_argument("--rates", default="0", help="highest learning rates; 0 is the config's")
+    parser.add_argument("--without-labels", action="store_true",
+                        help="what is distilled learns from its teacher alone")  # fmt: skip
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--split", default="test", choices=("test", "held_out"))
     parser.add_argument("--archs", type=int, default=100)
@@ -265,7 +273,8 @@ def main() -> None:
     for passes, seed, recipe, rate in itertools.product(
         *(getattr(args, field).split(",") for field in ("passes", "seeds", "recipes", "rates"))
     ):
-        if (recipe, float(passes), float(rate) or None, int(seed), args.split) in known:
+        kind = recipe + UNLABELLED * args.without_labels
+        if (kind, float(passes), float(rate) or None, int(seed), args.split) in known:
             continue
         rows.append(run_one(args, recipe, float(passes), float(rate), int(seed)))
         print("\n" + table(rows), flush=True)
