@@ -216,7 +216,7 @@ def table(rows: Sequence[Run]) -> str:
         cells = [_percent(*line[column]) for column in COLUMNS]
         lines.append(
             f"| {line['recipe']} | {line['rate'] or ''} | {line['seeds']}"
-            f" | {line['passes'][0]:.0f} | {' | '.join(cells)} | {clock(line['seconds'][0])} |"
+            f" | {line['passes'][0]:.3g} | {' | '.join(cells)} | {clock(line['seconds'][0])} |"
         )
     return "\n".join(lines)
 
