@@ -139,13 +139,29 @@ def test_the_middle_of_an_image_that_is_not_square():
 def test_resize():
     image = np.full((8, 8, 3), 51, np.uint8)
     image[:, 4:] = 204
-    larger = transforms.resize(image, 16)
+    larger = transforms.resize(image, 16, 16)
     assert larger.shape == (16, 16, 3)
     np.testing.assert_array_equal(larger[0, [0, 15], 0], [51, 204])
-    smaller = transforms.resize(image, 2)  # means of areas: no pixel is left out
-    np.testing.assert_array_equal(smaller[0, :, 0], [51, 204])
     stripes = np.tile(np.array([0, 200], np.uint8)[None, :, None], (8, 4, 3))
-    np.testing.assert_array_equal(transforms.resize(stripes, 2), np.full((2, 2, 3), 100))
+    # A triangle as wide as twice what one pixel covers: no pixel is left out.
+    np.testing.assert_array_equal(transforms.resize(stripes, 2, 8)[0, :, 0], [93, 107])
+
+
+@pytest.mark.parametrize("crop", ["pad", "resized"])
+@pytest.mark.parametrize("shape", [(32, 32), (33, 47), (96, 64), (8, 8), (427, 640)])
+@pytest.mark.parametrize("size", [16, 24, 128])
+def test_training_and_evaluation_resize_alike(crop, shape, size):
+    """Another filter cost a network up to nine points: what it had learnt looked otherwise."""
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    if crop == "resized":  # of a whole image the crop is its square
+        image = transforms.center_square(image)
+    config = AugmentConfig(crop=crop, pad=0.0, area=(1.0, 1.0), aspect=(1.0, 1.0))
+    trained = transforms.augment(image, size, config, np.random.default_rng(0))
+    square = Image.fromarray(transforms.center_square(image))
+    expected = np.asarray(square.resize((size, size), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(trained, expected)
+    if shape[0] == shape[1] or crop == "resized":
+        np.testing.assert_array_equal(transforms.resize_and_crop(image, size, 1.0), expected)
 
 
 def test_normalise():
