@@ -12,8 +12,8 @@ change the space here.
 
 Measured on two cores of an Intel Xeon, from the CIFAR-10 supernets at 16 px of docs/results.md
 (three seeds), 9 subnet passes: 55.4, 58.7 and 64.8 % top-1 on test (smallest, mean of the grid,
-largest), where the supernets had 54.4, 57.0 and 63.5; as long a training without growing has not
-been measured.
+largest), where the supernets had 54.4, 57.0 and 63.5. That was before training and test images
+shrank by one filter, which has not been run here; nor has as long a training without growing.
 """
 
 from ml_collections import ConfigDict

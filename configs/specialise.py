@@ -12,8 +12,8 @@ the images. `--config.search.constraints='(30e6,)'` gives a budget.
 Measured on two cores of an Intel Xeon, from the CIFAR-10 supernets at 16 px of docs/results.md
 (three seeds): the searched subnets that it fine-tuned (3.2M to 4.2M MACs, where the largest has
 7.5M and 63.5 % top-1 on test) went from 62.4 % as extracted to 67.5 % in 25 epochs. A run took
-20 minutes, 14 of them fine-tuning. tests/test_from_pytorch.py takes it to its end from a PyTorch
-file at 224 px.
+20 minutes, 14 of them fine-tuning. That was before training and test images shrank by one filter.
+tests/test_from_pytorch.py takes it to its end from a PyTorch file at 224 px.
 """
 
 from ml_collections import ConfigDict

@@ -14,7 +14,7 @@ varied is `data.augment`. Without a `data.name` the new images are scikit-learn'
 Measured by benchmarks/transfer.py on two cores of an Intel Xeon, from CIFAR-10 at 16 px to 2,320
 grey photographs of ten other classes, three seeds: 47.2, 48.0 and 52.1 % top-1 on test (smallest,
 mean, largest) at 9 subnet passes, where 36 from random weights give 44.9, 45.8 and 49.7;
-docs/results.md has the others.
+docs/results.md has the others. That was before training and test images shrank by one filter.
 """
 
 from ml_collections import ConfigDict
