@@ -40,9 +40,9 @@ Written on 2026-11-28, before any run at 4.5 passes, a quarter of 18 (72 takes t
      alone for 2.25 epochs; against it would count a larger distance;
 and while the first of the archs alone, the largest, was being trained at 18:
   9. the middle and the largest of "halves" are within 1 point of themselves alone.
-Found on 2026-11-28: until then training images shrank by means of areas, and test images by Pillow's
-bilinear filter, as both do now. Here, at half the size, that cost 5 to 9 points of top-1. All runs
-named above, and those of an arch alone, were of that kind, as were four at 4.5 passes with seed 0.
+Found on 2026-11-28: until then training images shrank by means of areas, and test images by
+Pillow's bilinear filter, as both do now. Here, at half the size, that cost 5 to 9 points of top-1.
+All runs named above were of that kind, as were those of an arch alone and seven at 4.5 passes.
 Expectations 6 to 9 stand, and before the runs that resize alike we add:
  10. the order of recipes stays, and every figure rises by 4 points or more.
 A difference below two standard errors of the difference of the means is called none.
@@ -238,20 +238,25 @@ def plot(path: str, rows: Sequence[Run]) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
+    rows = [row for row in rows if "random" in row]
     budgets = sorted({row["budget"] for row in rows})
     figure = Figure(figsize=(6 * len(budgets), 4.5), layout="constrained")
-    for axes, budget in zip(figure.subplots(1, len(budgets), squeeze=False)[0], budgets,
-                            strict=True):  # fmt: skip
-        own = [row for row in rows if row["budget"] == budget and "random" in row]
-        for number, recipe in enumerate(dict.fromkeys(row["recipe"] for row in own)):
-            points = np.mean([row["random"] for row in own if row["recipe"] == recipe], axis=0)
-            axes.scatter(points[:, 0] / 1e6, points[:, 1], s=9, c=f"C{number}", label=recipe)
+    panels = figure.subplots(1, len(budgets), squeeze=False)[0]
+    shown = {}
+    for number, recipe in enumerate(dict.fromkeys(row["recipe"] for row in rows)):
+        for axes, budget in zip(panels, budgets, strict=True):
+            own = [r["random"] for r in rows if (r["recipe"], r["budget"]) == (recipe, budget)]
+            if own:
+                points = np.mean(own, axis=0)
+                dots = axes.scatter(points[:, 0] / 1e6, points[:, 1], s=9, c=f"C{number}")
+                shown[recipe] = dots
+    for axes, budget in zip(panels, budgets, strict=True):
         axes.set_title(f"{budget:g} subnet passes over the images")
         axes.set_xlabel("million MACs")
         axes.set_ylabel("top-1")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.grid(alpha=0.3)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
+    figure.legend(list(shown.values()), list(shown), loc="outside right upper")
     FigureCanvasAgg(figure).print_png(path)
 
 
