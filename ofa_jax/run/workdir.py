@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -137,13 +138,30 @@ def locked(workdir: Path) -> Iterator[None]:
 
     Raises:
       ValueError: it is in use, or cannot be written.
+      OSError: it vanished, or was replaced, meanwhile, instead of what that made fail.
     """
+    place = _inode(workdir)
     with contextlib.ExitStack() as held:
         with processes.together():
             if processes.is_first() and any((workdir / name).exists() for name in OF_A_RUN):
                 with _written(workdir):
                     held.enter_context(lock.locked(workdir))
-        yield
+        try:
+            yield
+        except (InputError, OSError) as error:
+            # Which file is missed first is chance, and what is said of it misleads.
+            if place and _inode(workdir) != place:
+                raise OSError(f"workdir {workdir} has vanished: {error}") from error
+            raise
+
+
+def _inode(workdir: Path) -> tuple[int, int] | None:
+    """What is this directory's own, wherever it is moved; None for none, and in a bucket."""
+    try:
+        found = os.stat(workdir)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 @contextlib.contextmanager
