@@ -129,6 +129,10 @@ def check_unclaimed(workdir: Path) -> None:
 OF_A_RUN = (lock.LOCK, "config.json", "supernet")  # one of them makes a directory a run's
 
 
+class Vanished(OSError):
+    """A run's directory is not there any more, or another is in its place."""
+
+
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
     """Keeps other processes out of a run's directory until left, as `lock.locked`.
@@ -138,7 +142,7 @@ def locked(workdir: Path) -> Iterator[None]:
 
     Raises:
       ValueError: it is in use, or cannot be written.
-      OSError: it vanished, or was replaced, meanwhile, instead of what that made fail.
+      Vanished: it went away meanwhile, in place of the error that this caused.
     """
     place = _inode(workdir)
     with contextlib.ExitStack() as held:
@@ -148,10 +152,12 @@ def locked(workdir: Path) -> Iterator[None]:
                     held.enter_context(lock.locked(workdir))
         try:
             yield
+        except Vanished:  # was said where it was locked again
+            raise
         except (InputError, OSError) as error:
             # Which file is missed first is chance, and what is said of it misleads.
             if place and _inode(workdir) != place:
-                raise OSError(f"workdir {workdir} has vanished: {error}") from error
+                raise Vanished(f"workdir {workdir} has vanished: {error}") from error
             raise
 
 

@@ -2,11 +2,13 @@
 
 import contextlib
 import json
+import shutil
 import threading
 
 import pytest
 
-from ofa_jax.run import lock, processes
+from ofa_jax.errors import InputError
+from ofa_jax.run import lock, processes, workdir
 
 
 @pytest.fixture
@@ -116,3 +118,20 @@ def test_of_many_that_start_at_once_one_is_the_owner(in_bucket, fast):
     for owner in won:
         owner.left.set()
     assert (len(won), len(lost)) == (1, 3)
+
+
+def test_a_workdir_that_vanished_is_named(tmp_path):
+    """Also where another one has taken its place; what failed first follows."""
+    run, aside = tmp_path / "run", tmp_path / "aside"
+    for replaced in (False, True):
+        run.mkdir(exist_ok=True)
+        (run / "config.json").touch()
+        gone = pytest.raises(OSError, match=r"^workdir .*/run has vanished: its x is missing$")
+        with gone, workdir.locked(run), workdir.locked(run):
+            run.rename(aside)
+            if replaced:
+                run.mkdir()
+            raise InputError("its x is missing")
+        shutil.rmtree(aside)
+    with pytest.raises(InputError, match="^another$"), workdir.locked(run):
+        raise InputError("another")
