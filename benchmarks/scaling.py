@@ -22,7 +22,7 @@ from ofa_jax.network import build_supernet
 from ofa_jax.run.config import from_dict
 from ofa_jax.run.profile import count
 from ofa_jax.run.programs import (
-    MASKED,
+    SUBNET,
     TEACHER,
     Setting,
     compile_step,
@@ -80,7 +80,7 @@ def main() -> None:
         costs = costs or part_costs(setting)  # of one chip, so the same for every slice
         compiled = compile_step(setting, SUBNETS, step_arguments(setting))
         all_reduces, summed = reduced_bytes(compiled.as_text())
-        step = costs[MASKED].times(SUBNETS) + costs[TEACHER] + update_cost(setting)
+        step = costs[SUBNET["masks"]].times(SUBNETS) + costs[TEACHER] + update_cost(setting)
         step = step._replace(reduced=summed)
         times = seconds(step, chip, chips)
         busy = max(times["compute"], times["memory"])

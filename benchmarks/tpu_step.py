@@ -17,7 +17,7 @@ from benchmarks import harness
 from configs import imagenet_mbv3
 from ofa_jax.network import build_supernet
 from ofa_jax.run.config import from_dict
-from ofa_jax.run.programs import Setting, masked_gradient, target_mesh
+from ofa_jax.run.programs import Setting, subnet_gradient, target_mesh
 from ofa_jax.run.roofline import chip_of, cost_of, least, memory_needed
 
 HEAD = "type | GFLOP | GB moved | GB held | least ms | bound by | seconds to compile"
@@ -49,7 +49,7 @@ def main() -> None:
     for dtype in args.types.split(","):
         where = setting(args, dtype)
         began = time.monotonic()
-        compiled = masked_gradient(where).compile()
+        compiled = subnet_gradient(where).compile()
         seconds = time.monotonic() - began
         cost, held = cost_of(compiled), memory_needed(compiled)
         chip = chip_of(where.devices.devices.flat[0])

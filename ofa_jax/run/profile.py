@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jax.errors import JaxRuntimeError
 
@@ -14,10 +13,12 @@ from ofa_jax.run.data.datasets import load_dataset
 from ofa_jax.run.metrics import clock, counted
 from ofa_jax.run.plan import Leg, plan
 from ofa_jax.run.programs import (
-    MASKED,
+    SAMPLES,
+    SUBNET,
     TEACHER,
     Setting,
     compile_step,
+    mean_sample,
     part_costs,
     seconds_of_step,
     step_arguments,
@@ -28,7 +29,6 @@ from ofa_jax.run.roofline import Chip, Cost, chip_of, least, memory_needed, memo
 from ofa_jax.search.cost import macs, params
 from ofa_jax.space import SearchSpace
 
-SAMPLES = 1000
 GB, GFLOP = 1e9, 1e9
 
 
@@ -96,11 +96,13 @@ def kind_of(leg: Leg) -> StepKind:
 
 def print_space(space: SearchSpace, resolution: int) -> None:
     """The number of subnets; MACs and parameters of the ends and of the mean subnet."""
-    keys = jax.random.split(jax.random.key(0), SAMPLES)
-    sampled = jax.device_get(jax.jit(jax.vmap(space.sample))(keys))
     print(f"\nspace {space.name}: {float(space.size):.2g} subnets")
     print(f"  {f'at {resolution} px':<20} {'MACs':>10} {'parameters':>11}")
-    archs = {"smallest": space.smallest(), "mean of 1,000": sampled, "largest": space.largest()}
+    archs = {
+        "smallest": space.smallest(),
+        f"mean of {SAMPLES:,}": mean_sample(space),
+        "largest": space.largest(),
+    }
     for name, arch in archs.items():
         operations = np.mean(np.asarray(macs(space, arch, resolution), float)) / 1e6
         weights = np.mean(np.asarray(params(space, arch), float)) / 1e6
@@ -187,7 +189,7 @@ def chip_of_device(setting: Setting) -> Chip | None:
 
 
 def print_costs(setting: Setting, kinds: Sequence[StepKind], measured: Seconds) -> Seconds:
-    """The costs of a micro-step's programs, masked beside extracted, and of the steps.
+    """The costs of a micro-step's programs, beside those of extracted subnets, and of the steps.
 
     Returns the least seconds of a step by its kind, where the chip's figures are known.
     """
@@ -195,9 +197,10 @@ def print_costs(setting: Setting, kinds: Sequence[StepKind], measured: Seconds) 
     print(f"  {'of one device':<34} {'GFLOP':>10} {'GB moved':>10}  least time and what bounds it")
     for name, cost in {**parts, "update and sum over devices": update}.items():
         print_cost(setting, name, cost)
+    subnet = parts[SUBNET[setting.net.compute]]
     seconds: Seconds = {}
     for kind in kinds:
-        step = parts[MASKED].times(kind.subnets) + parts[TEACHER].times(kind.taught)
+        step = subnet.times(kind.subnets) + parts[TEACHER].times(kind.taught)
         step = step.times(setting.config.parallel.micro_steps) + update
         seconds[kind] = print_cost(setting, f"step of {kind}", step, measured.get(kind, 0.0))
     return seconds

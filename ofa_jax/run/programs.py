@@ -22,13 +22,18 @@ from ofa_jax.run.config import Config
 from ofa_jax.run.metrics import clock
 from ofa_jax.run.roofline import Cost, cost_of
 from ofa_jax.run.step import fresh_state, jit_step, state_shardings
-from ofa_jax.space import Arch
+from ofa_jax.search.cost import macs
+from ofa_jax.space import Arch, SearchSpace
 from ofa_jax.train.losses import smoothed_cross_entropy
 from ofa_jax.train.phases import Phase, phase_data
 
 Tree = Any
 TIMED_STEPS = 3
-TEACHER, MASKED = "the teacher, forward", "a subnet, masked"
+SAMPLES = 1000  # subnets that the mean one is of
+TEACHER = "the teacher, forward"
+# A random subnet, by `train.compute`.
+SUBNET = {"masks": "a subnet, masked", "branches": "a mean subnet, by branches"}
+SWITCH = "the largest, by branches"
 
 
 class Setting(NamedTuple):
@@ -137,15 +142,16 @@ def _ones(shape: jax.ShapeDtypeStruct) -> jax.Array:
 
 
 def part_costs(setting: Setting) -> dict[str, Cost]:
-    """What a micro-step's programs cost on one device: masked ones, and extracted beside them.
+    """What a micro-step's programs cost on one device: its own, and extracted ones beside them.
 
     Compiled one by one, as the compiler counts the body of a loop once, however often it runs.
     """
     space, images = setting.net.space, _pixels(setting)
     teacher = build_subnet(space, space.largest())
+    switched = setting.net.compute == "branches"
     lowered = {
         TEACHER: lambda: _lower(setting, _forward, teacher, setting.variables, images),
-        MASKED: lambda: masked_gradient(setting),
+        SWITCH if switched else SUBNET["masks"]: lambda: subnet_gradient(setting),
     }
     for name, extracted in (("largest", space.largest()), ("smallest", space.smallest())):
         subnet = build_subnet(space, extracted)
@@ -153,14 +159,42 @@ def part_costs(setting: Setting) -> dict[str, Cost]:
         lowered[f"the {name}, extracted"] = functools.partial(
             _lower, setting, _gradient, subnet, shapes, images, _labels(setting)
         )
-    return {name: cost_of(_compiled(name, lower().compile)) for name, lower in lowered.items()}
+    costs = {name: cost_of(_compiled(name, lower().compile)) for name, lower in lowered.items()}
+    if switched:
+        costs[SUBNET["branches"]] = _mean_by_branches(setting, costs)
+    return costs
 
 
-def masked_gradient(setting: Setting) -> jax.stages.Lowered:
-    """Forward and backward pass of one subnet by masks, on one device."""
-    net, arch = setting.net.clone(compute="masks"), jax.eval_shape(setting.net.space.largest)
+def subnet_gradient(setting: Setting) -> jax.stages.Lowered:
+    """Forward and backward pass of one subnet, whichever it is, on one device."""
+    arch = jax.eval_shape(setting.net.space.largest)
     arguments = (setting.variables, _pixels(setting), _labels(setting), arch)
-    return _lower(setting, _gradient, net, *arguments)
+    return _lower(setting, _gradient, setting.net, *arguments)
+
+
+def _mean_by_branches(setting: Setting, costs: dict[str, Cost]) -> Cost:
+    """The mean subnet's cost, by its MACs between those of the smallest and the largest.
+
+    A switch counts as its costliest branch, which makes the largest subnet; what the gradient
+    computes again is in it, so the extracted ones cost less.
+    """
+    space, pixels = setting.net.space, setting.resolution
+    archs = (space.smallest(), mean_sample(space), space.largest())
+    low, mean, high = (float(np.mean(macs(space, arch, pixels))) for arch in archs)
+    share = (mean - low) / ((high - low) or 1.0)  # a space may have one subnet
+    smallest, largest = costs["the smallest, extracted"], costs["the largest, extracted"]
+    between = smallest.times(1 - share) + largest.times(share)
+    switch = costs[SWITCH]
+    return Cost(
+        flops=between.flops * switch.flops / largest.flops,
+        moved=between.moved * switch.moved / largest.moved,
+    )
+
+
+def mean_sample(space: SearchSpace) -> Arch:
+    """A stack of random archs, to take means of."""
+    keys = jax.random.split(jax.random.key(0), SAMPLES)
+    return jax.device_get(jax.jit(jax.vmap(space.sample))(keys))
 
 
 def _lower(

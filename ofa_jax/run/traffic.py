@@ -13,6 +13,8 @@ from collections.abc import Iterator
 ARRAY = re.compile(r"\b(pred|[bfsu][a-z]*\d+\w*)\[([\d,]*)\](?:\{[^}]*?(S\(\d+\))?\})?")
 INSTRUCTION = re.compile(r"\s*(?:ROOT )?%?([\w.-]+) = (.*?) ([a-z][\w-]*)\((.*)")
 NAME = re.compile(r"%([\w.-]+)")
+COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) [^=]*\{$", re.MULTILINE)
+BRANCHES = re.compile(r"(?:branch_computations|true_computation|false_computation)=(\{.*?\}|%\S+)")
 # These name arrays that are there, and the ends of copies whose starts are counted.
 NOTHING = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "copy-done",
            "slice-done", "async-done", "after-all", "partition-id"}  # fmt: skip
@@ -20,14 +22,25 @@ COPIES = {"copy-start", "slice-start"}
 
 
 def memory_bytes(text: str) -> float:
-    """Bytes that the entry computation reads from memory and writes to it; loops are not entered.
+    """Bytes that a program reads from memory and writes to it.
+
+    Of a switch its costliest branch, as XLA counts operations; loops are not entered.
 
     Args:
       text: a TPU program, as `compiled.as_text()` gives it.
     """
+    starts = list(COMPUTATION.finditer(text))
+    ends = [start.start() for start in starts[1:]] + [len(text)]
+    bodies = {start[1]: text[start.end() : end] for start, end in zip(starts, ends, strict=True)}
+    (entry,) = [start[1] for start in starts if start[0].startswith("ENTRY")]
+    return float(_moved(bodies, entry))
+
+
+def _moved(bodies: dict[str, str], computation: str) -> int:
+    """The bytes of one computation, by the texts of all."""
     shapes: dict[str, str] = {}
     moved = 0
-    for line in text[text.index("\nENTRY ") + 1 :].splitlines():
+    for line in bodies[computation].splitlines():
         instruction = INSTRUCTION.match(line)
         if instruction is None:
             continue
@@ -35,11 +48,14 @@ def memory_bytes(text: str) -> float:
         shapes[name] = shape
         if operation in COPIES:
             moved += _copied(shape)
+        elif operation == "conditional":  # what it takes and gives is passed on where it is
+            branches = NAME.findall(" ".join(BRANCHES.findall(rest)))
+            moved += max(_moved(bodies, branch) for branch in branches)
         elif operation not in NOTHING:
             operands = NAME.findall(rest[: _closing(rest)])
             arrays = (shape, *(shapes.get(operand, "") for operand in operands))
             moved += sum(size for each in arrays for size, on_chip in _arrays(each) if not on_chip)
-    return float(moved)
+    return moved
 
 
 def _copied(shape: str) -> int:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -77,9 +78,38 @@ def test_the_step_is_weighed_and_timed(printed):
     assert 2 * macs < forward < 3.5 * macs  # a MAC is two operations; the rest is batch norm
 
 
+@pytest.mark.parametrize("compute", ["masks", "branches"])
+def test_a_subnet_costs_what_it_is_trained_by(compute, monkeypatch):
+    """Each way's own program is weighed: masks as the largest, branches in the mean by MACs."""
+    costs = {
+        "the largest, extracted": Cost(60.0, 30.0),
+        "the smallest, extracted": Cost(20.0, 5.0),
+        "a subnet, masked": Cost(61.0, 31.0),
+        "the largest, by branches": Cost(90.0, 60.0),
+    }
+    monkeypatch.setattr(programs, "_compiled", lambda name, _: name)
+    monkeypatch.setattr(programs, "cost_of", lambda name: costs.get(name, Cost(20.0, 10.0)))
+    monkeypatch.setattr(programs, "_lower", lambda *_: SimpleNamespace(compile=None))
+    config = settled()
+    space = config.search_space(10)
+    net = ofa_jax.build_supernet(space, compute)
+    made = programs.part_costs(programs.Setting(config, net, mesh.data_mesh(1)))
+    own = made[programs.SUBNET[compute]]
+    if compute == "masks":
+        assert own == Cost(61.0, 31.0) and programs.SWITCH not in made
+    else:
+        sampled = np.mean(np.asarray(ofa_jax.macs(space, programs.mean_sample(space), 16)))
+        ends = [
+            float(ofa_jax.macs(space, arch, 16)) for arch in (space.smallest(), space.largest())
+        ]
+        share = (sampled - ends[0]) / (ends[1] - ends[0])
+        assert own.flops == pytest.approx((20 + 40 * share) * 1.5)
+        assert own.moved == pytest.approx((5 + 25 * share) * 2)
+
+
 def test_what_does_not_fit_is_not_run(monkeypatch, capsys):
     monkeypatch.setattr(profile, "memory_of", lambda _: 1e6)
-    costs = dict.fromkeys((programs.TEACHER, programs.MASKED), Cost(1, 1))
+    costs = dict.fromkeys((programs.TEACHER, *programs.SUBNET.values()), Cost(1, 1))
     monkeypatch.setattr(profile, "part_costs", lambda _: costs)
     profile.profile(dataclasses.replace(settled(), curriculum=("full",)))
     out = capsys.readouterr().out

@@ -42,6 +42,44 @@ def test_what_stays_on_the_chip_is_not_counted():
     assert traffic.memory_bytes(PROGRAM) == x + y + half + written
 
 
+# A switch: of its branches, the one that reads and writes more counts.
+SWITCHED = """\
+HloModule jit_g, is_scheduled=true
+
+%branch_0 (p.1: (f32[8,128])) -> (f32[8,128]) {
+  %p.1 = (f32[8,128]{1,0:T(8,128)}) parameter(0)
+  ROOT %passed = (f32[8,128]{1,0:T(8,128)}) tuple(%p.1)
+}
+
+%branch_1 (p.2: (f32[8,128])) -> (f32[8,128]) {
+  %p.2 = (f32[8,128]{1,0:T(8,128)}) parameter(0)
+  %got = f32[8,128]{1,0:T(8,128)} get-tuple-element(%p.2), index=0
+  %twice = f32[8,128]{1,0:T(8,128)} add(%got, %got)
+  ROOT %given = (f32[8,128]{1,0:T(8,128)}) tuple(%twice)
+}
+
+ENTRY %main (i.1: s32[], x.1: f32[8,128]) -> f32[8,128] {
+  %i.1 = s32[]{:T(128)} parameter(0)
+  %x.1 = f32[8,128]{1,0:T(8,128)} parameter(1)
+  %in = (f32[8,128]{1,0:T(8,128)}) tuple(%x.1)
+  %out = (f32[8,128]{1,0:T(8,128)}) conditional(%i.1, %in, %in), \
+branch_computations={%branch_0, %branch_1}, metadata={op_name="jit(g)/cond"}
+  %y = f32[8,128]{1,0:T(8,128)} get-tuple-element(%out), index=0
+  ROOT %z = f32[8,128]{1,0:T(8,128)} negate(%y)
+}
+"""
+
+
+def test_a_switch_counts_as_its_costliest_branch():
+    array = 4 * 8 * 128
+    assert traffic.memory_bytes(SWITCHED) == 3 * array + 2 * array  # the branch, then %z
+    of_two = SWITCHED.replace(
+        "branch_computations={%branch_0, %branch_1}",
+        "true_computation=%branch_1, false_computation=%branch_0",
+    )
+    assert traffic.memory_bytes(of_two) == 5 * array
+
+
 @pytest.mark.parametrize(("text", "moved"), [(PROGRAM, 14348.0), ("ENTRY main {\n}", 77.0)])
 def test_a_tpu_program_is_read_and_others_are_as_their_compiler_counts(text, moved):
     compiled = SimpleNamespace(
