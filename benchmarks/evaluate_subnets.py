@@ -97,7 +97,7 @@ def main() -> None:
     masks = build_supernet(space)
     pixel = jnp.zeros((1, 32, 32, 3))
     variables = jax.jit(masks.init)(jax.random.key(0), pixel, space.largest())
-    way = best_compute("auto", jax.default_backend())
+    way = best_compute("auto", jax.default_backend(), space)
     contenders = {
         f"ofa_jax, {way}": (one_after_the_other, masks.clone(compute=way)),
         "ofa_jax, masks": (one_after_the_other, masks),

@@ -119,7 +119,8 @@ def measure_archs(
     """MACs and top-1 of subnets of a run's supernet, each calibrated."""
     dataset, devices = load_dataset(config.data), mesh.data_mesh()
     space, net, variables = checkpoint.load_supernet(workdir / "supernet")
-    net = net.clone(compute=best_compute(config.train.compute, mesh.platform(devices)))
+    way = best_compute(config.train.compute, mesh.platform(devices), space)
+    net = net.clone(compute=way)
     variables = mesh.replicate(devices, variables)
     resolution = config.data.resolutions[0]
     images = calibration_images(config, dataset, devices, resolution)

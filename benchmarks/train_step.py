@@ -49,8 +49,9 @@ def setting_for(args: argparse.Namespace, compute: str) -> Setting:
         }
     )
     devices = mesh.data_mesh(1)
-    way = best_compute(compute, mesh.platform(devices))
-    return Setting(config, build_supernet(config.search_space(args.classes), way), devices)
+    space = config.search_space(args.classes)
+    way = best_compute(compute, mesh.platform(devices), space)
+    return Setting(config, build_supernet(space, way), devices)
 
 
 def variables_of(net: Network) -> Tree:
@@ -278,7 +279,9 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--subnets", type=int, default=4, help="a step")
     parser.add_argument("--dtype", default="float32", help="or bfloat16")
-    parser.add_argument("--compute", nargs="+", default=["auto"], help="auto, masks, branches")
+    parser.add_argument(
+        "--compute", nargs="+", default=["auto"], help="auto, masks, branches, widths"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=4, help="a round, of each contender")
     parser.add_argument("--warm", type=int, default=12, help="steps before, of each contender")

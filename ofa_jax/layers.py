@@ -127,7 +127,8 @@ class Pointwise(nn.Module):
 class DepthwiseBN(nn.Module):
     """Depthwise convolution with an elastic kernel size, then masked batch norm and `act`.
 
-    `compute` is whether a small filter is a large one with zeros around, or runs at its own size.
+    With `compute="branches"` a small filter runs at its own size, else as a large one with zeros
+    around it.
     """
 
     kernels: tuple[int, ...]

@@ -8,7 +8,8 @@ from ofa_jax.space import Arch, SearchSpace
 
 __all__ = ["Network", "best_compute", "build_subnet", "build_supernet", "is_supernet"]
 
-WAYS = ("masks", "branches")
+WAYS = ("masks", "branches", "widths")
+FEW = 4  # variants of a block, which the TPU compiler takes minutes for
 
 
 def build_supernet(space: SearchSpace, compute: str = "masks") -> Network:
@@ -17,8 +18,8 @@ def build_supernet(space: SearchSpace, compute: str = "masks") -> Network:
     Args:
       space: any of `list_spaces()`, or one of your own.
       compute: "masks" computes every elastic block at its largest and zeroes the rest;
-        "branches" computes only the sampled sizes. Equal results; for the cost see
-        `best_compute`.
+        "branches" computes only the sampled sizes; "widths" only the sampled blocks and widths,
+        each kernel at its largest. Equal results; for the cost see `best_compute`.
 
     Raises:
       ValueError: another way to compute.
@@ -33,15 +34,17 @@ def is_supernet(net: Network) -> bool:
     return net.genes is None
 
 
-def best_compute(requested: str, platform: str) -> str:
-    """What `requested` is on "cpu", "tpu" or "gpu": "auto" takes what measured best there.
+def best_compute(requested: str, platform: str, space: SearchSpace) -> str:
+    """What `requested` is on "cpu", "tpu" or "gpu": "auto" takes what is best there for a space.
 
     On CPU a random subnet takes half of the largest one's time as branches, and compiles three
-    times as long. The TPU compiler needs many times as long for them and holds more memory.
+    times as long. On TPU, by its compiler, it moves half of the bytes as widths, and a kernel's
+    size makes no difference to them; more than a few variants take too long to compile.
     """
     if requested != "auto":
         return requested
-    return "branches" if platform == "cpu" else "masks"
+    few = all(len(block.variants) <= FEW for block in space.blocks)
+    return {"cpu": "branches", "tpu": "widths" if few else "masks"}.get(platform, "masks")
 
 
 def build_subnet(space: SearchSpace, arch: Arch) -> Network:

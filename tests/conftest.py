@@ -115,7 +115,8 @@ SMALL = (SMALL_RESNET, SMALL_MOBILENET)
 
 def slow(*values):
     """Parameters of tests that only `-m slow` runs."""
-    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+    rows = [value if isinstance(value, tuple) else (value,) for value in values]
+    return [pytest.param(*row, marks=pytest.mark.slow) for row in rows]
 
 
 @pytest.fixture(params=[MBV3, MBV3_WIDE, PROXYLESS, RESNET, TINY])

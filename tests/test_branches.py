@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import MBV3, SMALL_MOBILENET, SMALL_RESNET, slow
+from conftest import MBV3, RESNET, SMALL_MOBILENET, SMALL_RESNET, slow
 from random_nets import QUICKLY, random_images, random_variables
 
 import ofa_jax
 from ofa_jax import conv, layers
 from ofa_jax.branches import Branch, switch
+from ofa_jax.network import best_compute
 
 
 def trained(net, variables, images, arch):
@@ -69,16 +70,21 @@ def smooth(deep_and_tiny, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "deep_and_tiny", [SMALL_MOBILENET, *slow(SMALL_RESNET, MBV3)], indirect=True
+    ("deep_and_tiny", "way"),
+    [
+        (SMALL_MOBILENET, "branches"),
+        *slow((SMALL_RESNET, "branches"), (MBV3, "branches"), (SMALL_MOBILENET, "widths")),
+    ],
+    indirect=["deep_and_tiny"],
 )  # a minute each
 @pytest.mark.usefixtures("smooth")
-def test_branches_equal_masks_in_both_families(deep_and_tiny):
+def test_branches_equal_masks_in_both_families(deep_and_tiny, way):
     space = deep_and_tiny
     net, variables = random_variables(space)
     images = random_images(space, 8)
     masks, branches = (
         jax.jit(functools.partial(trained, net.clone(compute=compute)), compiler_options=QUICKLY)
-        for compute in ("masks", "branches")
+        for compute in ("masks", way)
     )
     sampled = [space.sample(jax.random.key(seed)) for seed in range(3)]
     for arch in [space.largest(), space.smallest(), *sampled]:
@@ -99,11 +105,12 @@ def test_branches_equal_masks_in_both_families(deep_and_tiny):
     assert branches._cache_size() == 1
 
 
-def test_branches_equal_masks_by_running_statistics(deep_and_tiny):
+@pytest.mark.parametrize("way", ["branches", "widths"])
+def test_branches_equal_masks_by_running_statistics(deep_and_tiny, way):
     space = deep_and_tiny
     net, variables = random_variables(space)
     images = random_images(space, 4)
-    branches = jax.jit(net.clone(compute="branches").apply, compiler_options=QUICKLY)
+    branches = jax.jit(net.clone(compute=way).apply, compiler_options=QUICKLY)
     masks = jax.jit(net.apply, compiler_options=QUICKLY)
     for seed in range(4):
         arch = space.sample(jax.random.key(seed))
@@ -118,9 +125,10 @@ def test_branches_initialise_as_masks(tiny):
         jax.jit(ofa_jax.build_supernet(tiny, compute).init, compiler_options=QUICKLY)(
             jax.random.key(0), image, tiny.largest()
         )
-        for compute in ("masks", "branches")
+        for compute in ("masks", "branches", "widths")
     ]
-    jax.tree.map(np.testing.assert_array_equal, *trees)
+    for tree in trees[1:]:
+        jax.tree.map(np.testing.assert_array_equal, tree, trees[0])
 
 
 def power(exponent, factor, x):
@@ -142,5 +150,13 @@ def test_switch_has_the_gradient_of_the_drawn_branch():
 
 
 def test_another_way_to_compute_is_refused(tiny):
-    with pytest.raises(ValueError, match="compute='auto': expected one of masks, branches"):
+    with pytest.raises(ValueError, match="compute='auto': expected one of masks, branches, widths"):
         ofa_jax.build_supernet(tiny, "auto")
+
+
+def test_auto_is_what_suits_the_backend_and_the_space(tiny):
+    resnet = ofa_jax.get_space(RESNET)  # nine variants of a block and more
+    ways = {"cpu": ("branches", "branches"), "tpu": ("widths", "masks"), "gpu": ("masks", "masks")}
+    for platform, expected in ways.items():
+        assert tuple(best_compute("auto", platform, s) for s in (tiny, resnet)) == expected
+    assert best_compute("masks", "tpu", tiny) == "masks"

@@ -23,8 +23,9 @@ class Network(nn.Module):
       space: what it is of.
       genes: a subnet's choice indices, by the fields of `Arch`; None in a supernet.
       norm_axis: the mesh axis over which batch statistics are taken (`Norm.axis`).
-      compute: a supernet computes its elastic blocks as "masks", all at their largest, or as
-        "branches", each as the arch draws it; both are equal.
+      compute: how a supernet computes its elastic blocks, with equal results: as "masks", all at
+        their largest; as "branches", each as sampled; or as "widths", with only the kernels at
+        their largest.
     """
 
     space: SearchSpace

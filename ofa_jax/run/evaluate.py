@@ -78,7 +78,8 @@ def evaluate(config: Config, workdir: Path) -> None:
     """
     dataset, space, net, variables = load_trained(config, workdir)
     devices = mesh.data_mesh(config.parallel.devices)
-    net = net.clone(compute=best_compute(config.train.compute, mesh.platform(devices)))
+    way = best_compute(config.train.compute, mesh.platform(devices), space)
+    net = net.clone(compute=way)
     variables = mesh.replicate(devices, variables)
     rows = evaluate_grid(net, variables, config, dataset, devices, config.evaluate.split)
     print(table(rows))

@@ -88,7 +88,8 @@ def extract_to(
     devices = mesh.data_mesh(config.parallel.devices)
     images = calibration_images(config, dataset, devices, resolution)
     # As evaluation computes, whose program it then shares; compared below with masks.
-    evaluation_net = net.clone(compute=best_compute(config.train.compute, mesh.platform(devices)))
+    way = best_compute(config.train.compute, mesh.platform(devices), net.space)
+    evaluation_net = net.clone(compute=way)
     calibrated = _calibrated(evaluation_net, mesh.replicate(devices, variables), arch,
                              normalized(images, config.data, devices))  # fmt: skip
     subnet, sub_variables = extract(space, calibrated, arch)

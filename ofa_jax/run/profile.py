@@ -63,7 +63,7 @@ def profile(config: Config, target: str = "") -> None:
     wanted = config.parallel.devices
     devices = target_mesh(target, wanted) if target else mesh.data_mesh(wanted)
     mesh.check_batch(devices, config.data.batch_size, config.parallel.micro_steps)
-    compute = best_compute(config.train.compute, mesh.platform(devices))
+    compute = best_compute(config.train.compute, mesh.platform(devices), space)
     setting = Setting(config, build_supernet(space, compute), devices)
     legs = plan(config, images)
     print_space(space, setting.resolution)

@@ -32,8 +32,12 @@ TIMED_STEPS = 3
 SAMPLES = 1000  # subnets that the mean one is of
 TEACHER = "the teacher, forward"
 # A random subnet, by `train.compute`.
-SUBNET = {"masks": "a subnet, masked", "branches": "a mean subnet, by branches"}
-SWITCH = "the largest, by branches"
+SUBNET = {
+    "masks": "a subnet, masked",
+    "branches": "a mean subnet, by branches",
+    "widths": "a mean subnet, by widths",
+}
+SWITCH = "the largest, switched"
 
 
 class Setting(NamedTuple):
@@ -148,7 +152,8 @@ def part_costs(setting: Setting) -> dict[str, Cost]:
     """
     space, images = setting.net.space, _pixels(setting)
     teacher = build_subnet(space, space.largest())
-    switched = setting.net.compute == "branches"
+    way = setting.net.compute
+    switched = way != "masks"
     lowered = {
         TEACHER: lambda: _lower(setting, _forward, teacher, setting.variables, images),
         SWITCH if switched else SUBNET["masks"]: lambda: subnet_gradient(setting),
@@ -161,7 +166,7 @@ def part_costs(setting: Setting) -> dict[str, Cost]:
         )
     costs = {name: cost_of(_compiled(name, lower().compile)) for name, lower in lowered.items()}
     if switched:
-        costs[SUBNET["branches"]] = _mean_by_branches(setting, costs)
+        costs[SUBNET[way]] = _mean_switched(setting, costs)
     return costs
 
 
@@ -172,7 +177,7 @@ def subnet_gradient(setting: Setting) -> jax.stages.Lowered:
     return _lower(setting, _gradient, setting.net, *arguments)
 
 
-def _mean_by_branches(setting: Setting, costs: dict[str, Cost]) -> Cost:
+def _mean_switched(setting: Setting, costs: dict[str, Cost]) -> Cost:
     """The mean subnet's cost, by its MACs between those of the smallest and the largest.
 
     A switch counts as its costliest branch, which makes the largest subnet; what the gradient

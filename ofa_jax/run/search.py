@@ -138,7 +138,8 @@ def _search(run: SearchRun, predictor: Predictor) -> tuple[Front | None, list[Fo
 def _prepare(config: Config, workdir: Path) -> SearchRun:
     dataset, space, net, variables = load_trained(config, workdir)
     devices = mesh.data_mesh(config.parallel.devices)
-    net = net.clone(compute=best_compute(config.train.compute, mesh.platform(devices)))
+    way = best_compute(config.train.compute, mesh.platform(devices), space)
+    net = net.clone(compute=way)
     directory = workdir / "search"
     processes.from_first(lambda: directory.mkdir(exist_ok=True))
     processes.from_first(lambda: check_measured_here(config, directory))

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 ARRAY = re.compile(r"\b(pred|[bfsu][a-z]*\d+\w*)\[([\d,]*)\](?:\{[^}]*?(S\(\d+\))?\})?")
 INSTRUCTION = re.compile(r"\s*(?:ROOT )?%?([\w.-]+) = (.*?) ([a-z][\w-]*)\((.*)")
 NAME = re.compile(r"%([\w.-]+)")
-COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) [^=]*\{$", re.MULTILINE)
+COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*\{$", re.MULTILINE)
 BRANCHES = re.compile(r"(?:branch_computations|true_computation|false_computation)=(\{.*?\}|%\S+)")
 # These name arrays that are there, and the ends of copies whose starts are counted.
 NOTHING = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "copy-done",

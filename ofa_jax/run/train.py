@@ -92,7 +92,8 @@ def train(config: Config, workdir: Path) -> None:
             )
         print(dataset, flush=True)
         space = config.search_space(len(dataset.class_names))
-        net = build_supernet(space, best_compute(config.train.compute, mesh.platform(devices)))
+        way = best_compute(config.train.compute, mesh.platform(devices), space)
+        net = build_supernet(space, way)
         with processes.together():
             variables = starting_variables(config, net, dataset.class_names, newest is not None)
         run = Run(config, workdir, dataset, net, devices, legs, variables)

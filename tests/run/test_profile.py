@@ -78,14 +78,14 @@ def test_the_step_is_weighed_and_timed(printed):
     assert 2 * macs < forward < 3.5 * macs  # a MAC is two operations; the rest is batch norm
 
 
-@pytest.mark.parametrize("compute", ["masks", "branches"])
+@pytest.mark.parametrize("compute", ["masks", "branches", "widths"])
 def test_a_subnet_costs_what_it_is_trained_by(compute, monkeypatch):
-    """Each way's own program is weighed: masks as the largest, branches in the mean by MACs."""
+    """Each way's own program is weighed: masks as the largest, a switch in the mean by MACs."""
     costs = {
         "the largest, extracted": Cost(60.0, 30.0),
         "the smallest, extracted": Cost(20.0, 5.0),
         "a subnet, masked": Cost(61.0, 31.0),
-        "the largest, by branches": Cost(90.0, 60.0),
+        "the largest, switched": Cost(90.0, 60.0),
     }
     monkeypatch.setattr(programs, "_compiled", lambda name, _: name)
     monkeypatch.setattr(programs, "cost_of", lambda name: costs.get(name, Cost(20.0, 10.0)))

@@ -58,7 +58,7 @@ HloModule jit_g, is_scheduled=true
   ROOT %given = (f32[8,128]{1,0:T(8,128)}) tuple(%twice)
 }
 
-ENTRY %main (i.1: s32[], x.1: f32[8,128]) -> f32[8,128] {
+ENTRY %main (i.1: s32[], /*index=1*/x.1: f32[8,128]) -> f32[8,128] {
   %i.1 = s32[]{:T(128)} parameter(0)
   %x.1 = f32[8,128]{1,0:T(8,128)} parameter(1)
   %in = (f32[8,128]{1,0:T(8,128)}) tuple(%x.1)

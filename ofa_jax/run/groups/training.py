@@ -28,8 +28,9 @@ class TrainConfig:
       dtype: what training steps compute in, "float32", "bfloat16", or "auto": bfloat16 on TPUs and
         on GPUs with units for it, else float32; parameters, optimiser, statistics and losses are
         float32 in all. Source: ours; the reference has float32.
-      compute: a subnet's blocks are computed each at its largest ("masks"), at its sampled size
-        ("branches"), or as suits the backend ("auto": branches on CPU, else masks); also in
+      compute: a subnet's blocks are computed each at its largest ("masks"), as sampled
+        ("branches"), as sampled but for the kernels ("widths"), or as suits the backend ("auto":
+        branches on CPU; on TPU widths, of a ResNet masks; masks on GPU); also in
         evaluation.
       ema: share of itself that a moving average of the parameters keeps at each step, such as
         0.9998. A phase then leaves that average: it is validated, goes on to the next phase,
@@ -55,7 +56,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         one_of("dtype", self.dtype, ("auto", "float32", "bfloat16"))
-        one_of("compute", self.compute, ("auto", "masks", "branches"))
+        one_of("compute", self.compute, ("auto", "masks", "branches", "widths"))
         one_of("optimizer", self.optimizer, ("sgd", "adamw"))
         one_of("schedule", self.schedule, ("phase", "run", "passes"))
         between(self, 0, math.inf, "clip")
