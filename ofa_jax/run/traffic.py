@@ -6,7 +6,7 @@ than half of it in bfloat16.
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 # An array, such as bf16[128,56,56,24]{0,3,2,1:T(8,128)(2,1)S(1)}; S is where it is: 1 is on the
 # chip, as are other low numbers, and none is the memory.
@@ -21,22 +21,21 @@ NOTHING = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "co
 COPIES = {"copy-start", "slice-start"}
 
 
-def memory_bytes(text: str) -> float:
-    """Bytes that a program reads from memory and writes to it.
-
-    Of a switch its costliest branch, as XLA counts operations; loops are not entered.
+def memory_bytes(text: str, of: Callable[[Iterable[int]], int] = max) -> float:
+    """Bytes that a program reads from memory and writes to it; loops are not entered.
 
     Args:
       text: a TPU program, as `compiled.as_text()` gives it.
+      of: which branch of a switch counts; the costliest unless given, as in XLA's operations.
     """
     starts = list(COMPUTATION.finditer(text))
     ends = [start.start() for start in starts[1:]] + [len(text)]
     bodies = {start[1]: text[start.end() : end] for start, end in zip(starts, ends, strict=True)}
     (entry,) = [start[1] for start in starts if start[0].startswith("ENTRY")]
-    return float(_moved(bodies, entry))
+    return float(_moved(bodies, entry, of))
 
 
-def _moved(bodies: dict[str, str], computation: str) -> int:
+def _moved(bodies: dict[str, str], computation: str, of: Callable[[Iterable[int]], int]) -> int:
     """The bytes of one computation, by the texts of all."""
     shapes: dict[str, str] = {}
     moved = 0
@@ -50,7 +49,7 @@ def _moved(bodies: dict[str, str], computation: str) -> int:
             moved += _copied(shape)
         elif operation == "conditional":  # what it takes and gives is passed on where it is
             branches = NAME.findall(" ".join(BRANCHES.findall(rest)))
-            moved += max(_moved(bodies, branch) for branch in branches)
+            moved += of(_moved(bodies, branch, of) for branch in branches)
         elif operation not in NOTHING:
             operands = NAME.findall(rest[: _closing(rest)])
             arrays = (shape, *(shapes.get(operand, "") for operand in operands))

@@ -73,6 +73,7 @@ branch_computations={%branch_0, %branch_1}, metadata={op_name="jit(g)/cond"}
 def test_a_switch_counts_as_its_costliest_branch():
     array = 4 * 8 * 128
     assert traffic.memory_bytes(SWITCHED) == 3 * array + 2 * array  # the branch, then %z
+    assert traffic.memory_bytes(SWITCHED, of=min) == 2 * array
     of_two = SWITCHED.replace(
         "branch_computations={%branch_0, %branch_1}",
         "true_computation=%branch_1, false_computation=%branch_0",
