@@ -85,6 +85,10 @@ def target_mesh(target: str, count: int = 0) -> Mesh:
         topology = topologies.get_topology_desc(target, platform="tpu")
     except (JaxRuntimeError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:150]
+        if "lockfile" in reason:
+            raise InputError(
+                f"--target={target!r}: the TPU compiler serves one process at a time: {reason}"
+            ) from error
         raise InputError(
             f"--target={target!r}: expected a TPU topology such as v5e:2x2, v5e:16x16, v5p:2x2x2"
             f" or v6e:4x4: {reason}"
