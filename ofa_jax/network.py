@@ -43,8 +43,10 @@ def best_compute(requested: str, platform: str, space: SearchSpace) -> str:
     """
     if requested != "auto":
         return requested
-    few = all(len(block.variants) <= FEW for block in space.blocks)
-    return {"cpu": "branches", "tpu": "widths" if few else "masks"}.get(platform, "masks")
+    if platform == "cpu":
+        return "branches"
+    few = platform == "tpu" and all(len(block.variants) <= FEW for block in space.blocks)
+    return "widths" if few else "masks"
 
 
 def build_subnet(space: SearchSpace, arch: Arch) -> Network:
