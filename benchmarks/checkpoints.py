@@ -5,7 +5,7 @@
 
 The state is that of a run with the paper's optimiser: parameters, momentum and batch statistics,
 on the attached devices. It is saved as a run saves it. "waits" is how long the training thread
-stands still, "sealed" how long until the files and their checksums are there; a run that SIGTERM
+stands still, "sealed" how long until the files and their checksums are written; a run that SIGTERM
 stops needs as long. FOLDER must be new, and is removed at the end.
 """
 

@@ -205,7 +205,7 @@ def check_room(directory: Path, state: Tree) -> None:
 
 
 def seal(directory: Path) -> None:
-    """Writes the checksums of a finished checkpoint into it, unless they are there."""
+    """Writes the checksums of a finished checkpoint into it, unless it has them."""
     if not (directory / SEAL).exists():
         write_json(directory / SEAL, _checksums(directory))
 

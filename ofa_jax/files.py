@@ -1,4 +1,4 @@
-"""Small files: the one way to read what is there, and to write it whole or not at all.
+"""Small files: the one way to read them, and to write them whole or not at all.
 
 Text is UTF-8 whatever the system's encoding is. What cannot be read is a `ValueError` that names
 the file and the place, in one short line.

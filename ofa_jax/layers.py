@@ -35,7 +35,7 @@ class Norm:
       eps: added to variances.
       momentum: what running statistics keep at each step.
       axis: the mesh axis over whose devices batch statistics are taken, inside `jax.shard_map`;
-        None takes those of the images that are there.
+        None takes those of the device's own images.
     """
 
     eps: float = 1e-5

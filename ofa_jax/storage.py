@@ -228,7 +228,7 @@ def create(path: Path, data: bytes) -> bool:
 
 
 def appending(path: Path) -> BinaryIO:
-    """A file to append to: what is written is there at once, in a bucket after a while.
+    """A file to append to: what is written can be read at once, in a bucket after a while.
 
     There, all of it is written anew every `SENT_EVERY` seconds, by `flush` and by `close`.
     """
@@ -295,7 +295,7 @@ def move(directory: Path, target: Path) -> None:
 
 
 def remove(directory: Path) -> None:
-    """Removes a directory with all that is in it, if it is there."""
+    """Removes a directory with all that is in it, if it exists."""
     if not is_remote(directory):
         shutil.rmtree(directory, ignore_errors=True)
         return

@@ -1,7 +1,7 @@
 """A network described once: symbolic layers, over which everything else is a short fold.
 
 A family lists the layers of its largest network (`SearchSpace.layers`). Whatever an arch chooses, a
-number of channels, a kernel size, whether a layer is there at all, is a `Size`: its values and the
+number of channels, a kernel size, whether a layer exists at all, is a `Size`: its values and the
 genes that pick one of them.
 """
 

@@ -95,7 +95,7 @@ class ResNetSpace(SearchSpace):
     """Bottlenecks after a deep stem; every width follows a multiplier of its own stage.
 
     The genes of `Arch.width` are the stem's middle, the stem's output, then the stages; those of
-    `Arch.depth` the stem, whose residual is there only at the largest choice, then the stages.
+    `Arch.depth` the stem, which has a residual only at the largest choice, then the stages.
     Source: `ofa_resnets.py` of the reference.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""The benchmark command: what a call of a subnet takes, in every runtime that is there."""
+"""The benchmark command: what a call of a subnet takes, in every runtime installed."""
 
 import dataclasses
 import functools

@@ -183,7 +183,7 @@ def find_subnet(workdir: Path, text: str) -> Path:
     """The directory of a subnet, by its name in `workdir` or by its own path.
 
     Raises:
-      ValueError: there is none; names what is there.
+      ValueError: there is none; names those that exist.
     """
     path = place("--subnet", text)
     for directory in (as_path(workdir / "subnets" / path), path):

@@ -21,7 +21,7 @@ def contents(config: Config, dataset: Dataset | None = None) -> dict[str, str]:
       dataset: the config's, where it is open already.
 
     Raises:
-      ValueError: the data are not there, or cannot be read.
+      ValueError: the data do not exist, or cannot be read.
     """
     dataset = dataset or load_dataset(config.data)
     return {"data.name": dataset.digest(), "init": init_digest(config.init)}

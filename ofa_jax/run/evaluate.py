@@ -35,7 +35,7 @@ Row = dict[str, Any]
 
 
 def evaluate_once(config: Config, workdir: Path) -> None:
-    """Evaluates unless `evaluation.json` is there already, whose table is then printed."""
+    """Evaluates unless `evaluation.json` exists already; then its table is printed."""
     path = workdir / "evaluation.json"
     if not processes.from_first(path.exists):
         evaluate(config, workdir)

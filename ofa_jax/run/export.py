@@ -157,7 +157,7 @@ def export_once(config: Config, workdir: Path, text: str) -> None:
     missing = [name for name in config.export.formats if name not in exports]
     for name in config.export.formats:
         if name in exports:
-            print(f"{name} is there: {find_subnet(workdir, text) / exports[name].file}")
+            print(f"{name} exists: {find_subnet(workdir, text) / exports[name].file}")
     if missing:
         export(config, workdir, text, missing, overwrite=True)
 

@@ -276,7 +276,7 @@ def extract_all(config: Config, workdir: Path) -> None:
     for text in (*config.extract.archs, *processes.from_first(lambda: winner_archs(workdir))):
         directory = workdir / "subnets" / Path(text).stem
         if processes.from_first(partial(storage.is_published, directory, CARD)):
-            print(f"subnet {directory.name} is there: {directory}")
+            print(f"subnet {directory.name} exists: {directory}")
         else:
             extract_to(config, workdir, text)
 

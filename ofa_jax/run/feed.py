@@ -1,4 +1,4 @@
-"""Batches on their way to the devices: one is there already while the step before it runs."""
+"""Batches on their way to the devices: one arrives while the step before it runs."""
 
 import time
 from collections.abc import Iterator

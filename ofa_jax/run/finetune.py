@@ -98,7 +98,7 @@ def finetune_once(config: Config, workdir: Path, text: str) -> str:
     """Fine-tunes a subnet unless it is done; the new subnet's name."""
     directory = workdir / "subnets" / f"{text}-finetuned"
     if processes.from_first(lambda: storage.is_published(directory, CARD)):
-        print(f"subnet {directory.name} is there: {directory}")
+        print(f"subnet {directory.name} exists: {directory}")
     else:
         finetune(config, workdir, text)
     return directory.name

@@ -36,8 +36,8 @@ def connect(coordinator: str = "", count: int = 0, index: int = -1, timeout: int
     """Joins the run's other processes; to be called before anything else of JAX.
 
     With no argument the environment tells: a TPU slice of several hosts, SLURM's `srun` or Open
-    MPI. Nothing happens where it names no cluster, or `count` is 1. Where the others do not come in
-    time this process ends, as nothing can be done alone.
+    MPI. Nothing happens where it names no cluster, or `count` is 1. Where the others do not connect
+    in time this process ends, as it can do nothing alone.
 
     Args:
       coordinator: "host:port" of process 0.
@@ -83,8 +83,8 @@ def connect(coordinator: str = "", count: int = 0, index: int = -1, timeout: int
 def _give_up(coordinator: str, timeout: int) -> None:
     where = f" at {coordinator}" if coordinator else ""
     print(
-        f"error: the other processes of this run did not come{where} within {timeout} s: is each"
-        " of them started, and can it reach the first one?",
+        f"error: the other processes of this run did not connect{where} within {timeout} s: is"
+        " each of them started, and can it reach the first one?",
         file=sys.stderr,
         flush=True,
     )
@@ -230,12 +230,12 @@ def _place(thread: int) -> str:
 def lost_another(error: BaseException | None) -> bool:
     """Whether an error says that another process of this run, or the way to it, was lost.
 
-    The runtime's own errors do, and those of other libraries that hide one behind their words.
+    The runtime's own errors do, and those of other libraries that wrap one.
     """
     if not several():
         return False
     while error is not None:
-        # "Gloo AllGather failed" is a ValueError of JAX: an array that did not come was read.
+        # "Gloo AllGather failed" is a ValueError of JAX: an array that did not arrive was read.
         if isinstance(error, JaxRuntimeError) or "Gloo " in str(error):
             return "RESOURCE_EXHAUSTED" not in str(error)
         error = error.__cause__ or error.__context__

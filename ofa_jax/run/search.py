@@ -83,7 +83,7 @@ def check_search(config: Config) -> None:
 
 
 def search_once(config: Config, workdir: Path) -> None:
-    """Searches unless `search/found.json` is there already."""
+    """Searches unless `search/found.json` exists already."""
     path = workdir / "search" / "found.json"
     if processes.from_first(path.exists):
         print(f"search is complete: {path}")

@@ -15,7 +15,7 @@ INSTRUCTION = re.compile(r"\s*(?:ROOT )?%?([\w.-]+) = (.*?) ([a-z][\w-]*)\((.*)"
 NAME = re.compile(r"%([\w.-]+)")
 COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*\{$", re.MULTILINE)
 BRANCHES = re.compile(r"(?:branch_computations|true_computation|false_computation)=(\{.*?\}|%\S+)")
-# These name arrays that are there, and the ends of copies whose starts are counted.
+# These name existing arrays, and the ends of copies whose starts are counted.
 NOTHING = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "copy-done",
            "slice-done", "async-done", "after-all", "partition-id"}  # fmt: skip
 COPIES = {"copy-start", "slice-start"}

@@ -243,7 +243,7 @@ def train_leg(
                 record(run, leg, log, progress, pending)  # never save what is not finite
                 pending = []
             if saving:
-                log.flush()  # what a checkpoint has behind it is never logged again
+                log.flush()  # steps before a checkpoint are never logged again
                 checkpoints.save_step(manager, step, state, {"phase": leg.name})
             if stopping:
                 break

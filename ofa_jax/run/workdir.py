@@ -130,7 +130,7 @@ OF_A_RUN = (lock.LOCK, "config.json", "supernet")  # one of them makes a directo
 
 
 class Vanished(OSError):
-    """A run's directory is not there any more, or another is in its place."""
+    """A run's directory no longer exists, or another has taken its place."""
 
 
 @contextlib.contextmanager

@@ -365,7 +365,7 @@ def _teacher_logits(
 
 
 def _average(decay: float, phase: PhaseData, state: TrainState, params: Tree) -> Tree | None:
-    """The moving average after a step; it forgets faster at a phase's start, to leave it behind."""
+    """The moving average after a step; it forgets faster at the start of a phase."""
     if state.ema is None:
         return None
     done = (state.step - phase.first_step).astype(jnp.float32)

@@ -144,7 +144,9 @@ def test_a_process_whose_peer_does_not_come_ends(index):
         [sys.executable, "-c", code], cwd=REPOSITORY, text=True, capture_output=True, timeout=SAFETY
     )
     assert alone.returncode == processes.LOST
-    assert alone.stderr.startswith("error: the other processes of this run did not come at local")
+    assert alone.stderr.startswith(
+        "error: the other processes of this run did not connect at local"
+    )
     assert len(alone.stderr.splitlines()) == 1
 
 

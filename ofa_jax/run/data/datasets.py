@@ -22,7 +22,7 @@ def load_dataset(config: DataConfig) -> Dataset:
     """The dataset that a config names, with its three splits.
 
     `name` is "digits", the path of a folder (a prepared tfds dataset's, or one of images by
-    class), or the name of a tfds dataset, which is downloaded and prepared where it is not there.
+    class), or the name of a tfds dataset, which is downloaded and prepared where it does not exist.
 
     Raises:
       ValueError: no such dataset, folder or split; or too few images to hold some back.

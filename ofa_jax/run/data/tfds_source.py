@@ -58,7 +58,7 @@ def by_name(config: DataConfig) -> Collection:
     """A tfds dataset, "name", "name/config" or "name:version"; prepared first if it is not.
 
     Raises:
-      ValueError: an unknown name, a folder that is not there, or nothing to download from.
+      ValueError: an unknown name, a folder that does not exist, or nothing to download from.
     """
     if not NAME.fullmatch(config.name):
         raise InputError(

@@ -23,7 +23,7 @@ UNEXPECTED = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, 
 
 
 def write_report(workdir: Path) -> Path:
-    """Writes `workdir/report.html` of the files that are there, whole or not at all.
+    """Writes `workdir/report.html` of the files that exist, whole or not at all.
 
     One self-contained page. Missing files are shown as not written yet, and a part whose
     files are not as expected says so in its place. For one process alone: of several, only one
