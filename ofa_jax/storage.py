@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, cast
 
 BUCKET = "gs://"
 TEMPORARY = ".tmp."  # begins the name of what is being written
-SENT_EVERY = 30.0  # seconds between two times that a growing object is written anew, at least
+SENT_EVERY = 30.0  # seconds between two times that a growing object is rewritten, at least
 SENT_SHARE = 20  # and so many times as long as that takes: at most 5 % of the time
 
 
@@ -230,7 +230,7 @@ def create(path: Path, data: bytes) -> bool:
 def appending(path: Path) -> BinaryIO:
     """A file to append to: what is written can be read at once, in a bucket after a while.
 
-    There, all of it is written anew every `SENT_EVERY` seconds, by `flush` and by `close`.
+    There, all of it is rewritten every `SENT_EVERY` seconds, by `flush` and by `close`.
     """
     return _Resent(path) if is_remote(path) else _AtOnce(io.FileIO(path, "a"))
 

@@ -18,7 +18,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)
 main_runs.share_compiled()
 main_runs.restore_signals()
-# The tests' own programs too: many tests build the same ones anew.
+# The tests' own programs too: many tests build the same ones again.
 jax.config.update("jax_compilation_cache_dir", os.environ["OFA_JAX_COMPILED"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
@@ -56,7 +56,7 @@ LARGE = 1.5e9  # bytes: a process that has grown to this lets go of its compiled
 
 @pytest.fixture(autouse=True)
 def _free_memory():
-    """Compiled programs are not kept for ever: a session's would fill gigabytes."""
+    """Compiled programs are not kept forever: a session's would fill gigabytes."""
     yield
     if _resident() > LARGE:
         jax.clear_caches()

@@ -39,7 +39,7 @@ def restore_signals():
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, lambda *_: None)  # this process goes on
+        signal.signal(signal.SIGHUP, lambda *_: None)  # this process continues
 
 
 def compiled_environment():

@@ -1,6 +1,6 @@
 """configs/smoke.py on a net of two blocks, two phases: compiled in seconds.
 
-For tests of what goes on around the step, where what is learnt does not matter.
+For tests of what happens around the step, where what is learnt does not matter.
 """
 
 from ml_collections import ConfigDict

@@ -204,7 +204,7 @@ def test_a_process_lost_during_a_save_is_not_the_storages_fault(tmp_path, monkey
             checkpoints._written(manager, lost)
 
 
-def test_a_workdir_that_vanished_is_not_made_anew(tmp_path):
+def test_a_workdir_that_vanished_is_not_created_again(tmp_path):
     gone = tmp_path / "run"
     never = checkpoints.open_phase(gone, "full", 2)
     with pytest.raises(OSError, match=r"run could not be written: No such file"), never:

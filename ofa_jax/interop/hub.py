@@ -267,7 +267,7 @@ USE = {
 pretrained = ofa_jax.interop.from_pretrained("THIS/NAME")
 arch = pretrained.space.smallest()  # or of pretrained.archs
 subnet, variables = ofa_jax.extract(pretrained.space, pretrained.variables, arch)
-# Its batch statistics are those of training: ofa_jax.calibrate takes them anew.""",
+# Its batch statistics are those of training: ofa_jax.calibrate estimates them again.""",
     "subnet": """import ofa_jax
 
 pretrained = ofa_jax.interop.from_pretrained("THIS/NAME")

@@ -26,7 +26,7 @@ def open_phase(workdir: Path, phase: str, keep: int) -> Iterator[ocp.CheckpointM
     options = ocp.CheckpointManagerOptions(
         max_to_keep=keep, create=True, cleanup_tmp_directories=True
     )
-    with writing(workdir):  # orbax would make one that vanished anew
+    with writing(workdir):  # orbax would create one that vanished again
         (workdir / "checkpoints").mkdir(exist_ok=True)
     manager = ocp.CheckpointManager(phase_directory(workdir, phase), options=options)
     try:
@@ -80,7 +80,7 @@ def move_aside(workdir: Path, path: Path, name: str) -> Path:
 def save_step(
     manager: ocp.CheckpointManager, step: int, state: Tree, metadata: Mapping[str, Any]
 ) -> None:
-    """Saves one step, atomically; writing goes on while training does.
+    """Saves one step, atomically; writing continues while training does.
 
     All processes call it, and each writes what it alone has. The step is the data's position too:
     a batch follows from its number.

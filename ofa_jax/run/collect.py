@@ -46,7 +46,7 @@ def collect(
     """Measures `config.search.archs` random subnets on the held-out split, each calibrated.
 
     They are spread evenly over the resolutions; the smallest and the largest net are among them.
-    Every group is appended to `path` as it is done, so that an interrupted run goes on there.
+    Every group is appended to `path` as it is done, so that an interrupted run continues there.
     """
     sizes = search_resolutions(config)
     measured = processes.from_first(lambda: read_measured(path, net.space, sizes))

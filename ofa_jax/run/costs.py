@@ -78,7 +78,7 @@ def check_measured_here(config: Config, directory: Path) -> None:
         if measured != wanted:
             raise InputError(
                 f"{path} was measured with {key} {shown(measured)}, not {shown(wanted)}: move it"
-                " away to measure anew, or give it as search.latency_table"
+                " away to measure again, or give it as search.latency_table"
             )
 
 

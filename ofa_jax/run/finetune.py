@@ -171,7 +171,7 @@ def check_begun(own: Path, config: Config, card: Card) -> None:
     if saved_steps(own, PHASE) and read_json(path) != wanted:
         raise InputError(
             f"{own} was begun with other finetune settings or from another subnet, by {path.name}:"
-            " finish it with those, or remove it to begin anew"
+            " finish it with those, or remove it to start over"
         )
     write_json(path, wanted)
 

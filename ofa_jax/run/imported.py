@@ -73,7 +73,7 @@ def write_imported(
       net: the network.
       resolution: pixels that it is for.
       data: how its images are made, and which; no name measures nothing.
-      calibrated: whether its batch statistics are taken anew from the training images.
+      calibrated: whether its batch statistics are estimated again on the training images.
 
     Raises:
       ValueError: the data cannot be read, or have other classes.

@@ -29,7 +29,7 @@ def locked(directory: Path) -> Iterator[None]:
     """Keeps other processes out of a directory until left; within itself it does nothing.
 
     On a disk the lock is the system's: it goes when the process does, however that ends. A bucket
-    has none, so an owner writes an object, anew every `BEAT` seconds; `STALE` seconds after the
+    has none, so an owner writes an object, again every `BEAT` seconds; `STALE` seconds after the
     last time another process may take over, as it does after a killed one.
 
     Raises:
@@ -141,7 +141,7 @@ class _Owner:
                 self.write()
 
     def write(self, released: bool = False) -> None:
-        """Writes the own object anew."""
+        """Writes the own object again."""
         self._object(self._number).write_bytes(self._content(released))
 
     def _wait_for_end(self, number: int) -> None:

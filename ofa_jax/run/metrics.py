@@ -47,7 +47,7 @@ class MetricsLog:
             write_text(self._path, "".join(kept))
         with writing(self._path):
             self._file = appending(self._path)
-        # Not `EventFileWriter`: its thread dies of a full disk, and then it waits for ever.
+        # Not `EventFileWriter`: its thread dies of a full disk, and then it waits forever.
         (workdir / "tb").mkdir(exist_ok=True)
         file = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
         self._board = RecordWriter(appending(workdir / "tb" / file))

@@ -1,4 +1,4 @@
-"""Standard streams that may go away: the run goes on without them."""
+"""Standard streams that may go away: the run continues without them."""
 
 import io
 import os
@@ -27,8 +27,8 @@ class _Lasting(io.FileIO):
         except OSError as error:
             number = _discard(self.fileno())
             if number == 1:
-                message = f"standard output is gone ({error.strerror}): the run goes on without it"
-                print(message, file=sys.stderr, flush=True)
+                gone = f"standard output is gone ({error.strerror}): the run continues without it"
+                print(gone, file=sys.stderr, flush=True)
             return memoryview(data).nbytes
 
 

@@ -88,7 +88,7 @@ def train(config: Config, workdir: Path) -> None:
         if newest is None and processes.from_first(lambda: is_published(directory, SEAL)):
             raise InputError(
                 f"{directory} exists, and no checkpoint beside it is of this run: give"
-                " another --workdir, or move it away to train anew"
+                " another --workdir, or move it away to train from scratch"
             )
         print(dataset, flush=True)
         space = config.search_space(len(dataset.class_names))
@@ -184,7 +184,7 @@ def _look_for_checkpoint(workdir: Path, legs: list[Leg]) -> tuple[Saved | None, 
                 broken.append(Saved(index, step))
                 damage = damage or error
     if damage:
-        raise InputError(f"{damage}, and none before it is whole: remove {workdir} to begin anew")
+        raise InputError(f"{damage}, and none before it is whole: remove {workdir} to start over")
     return None, broken
 
 

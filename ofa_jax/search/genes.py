@@ -84,7 +84,7 @@ class Genome:
         return np.asarray(rows, np.int32), counts
 
     def mutate(self, words: jax.Array, genes: jax.Array, rate: float) -> jax.Array:
-        """Each gene sampled anew with probability `rate`; `words` are `[genes]` random uint32."""
+        """Each gene resampled with probability `rate`; `words` are `[genes]` random uint32."""
         return jnp.where(_chance(words, rate), self.draw(words), genes)
 
     def neighbours(self) -> tuple[np.ndarray, np.ndarray]:

@@ -25,7 +25,7 @@ from faults.running import (
 from faults.stops import check_damage_told, damage
 from main_runs import REPOSITORY
 
-GONE = r"standard output is gone \((.*)\): the run goes on without it"
+GONE = r"standard output is gone \((.*)\): the run continues without it"
 
 
 class Undisturbed(NamedTuple):
@@ -54,7 +54,7 @@ def check_error(end, *patterns):
 
 
 def head(undisturbed, directory, rng):
-    """`| head -1`: the reader is gone after a line, and the run goes on."""
+    """`| head -1`: the reader is gone after a line, and the run continues."""
     workdir = undisturbed.at("fine-tuning", directory)
     end = whole_job(workdir, shell='"$@" | head -1').wait()
     assert (end.code, len(end.out), len(end.error)) == (0, 1, 1), end

@@ -1,4 +1,4 @@
-"""What once broke a reader, or was accepted though nobody can mean it: tried first, for ever."""
+"""What once broke a reader, or was accepted though nobody can mean it: tried first, forever."""
 
 import copy
 

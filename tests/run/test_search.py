@@ -42,7 +42,7 @@ def test_winners_of_like_costs_have_names_of_their_own():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"batch_size": 8}, "measured with batch_size 8, not 1: move it away to measure anew, or"),
+        ({"batch_size": 8}, "measured with batch_size 8, not 1: move it away to measure again, or"),
         ({"dtype": "bfloat16"}, "measured with dtype 'bfloat16', not 'float32'"),
         ({"machine": {"processor": "Z80"}}, "measured with processor 'Z80', not "),
         ({"machine": "x"}, "measured with processor None, not "),

@@ -35,7 +35,7 @@ def run(shell, path, **environment):
     [
         ('"$@"', 22, []),
         ('"$@" > /dev/full', 0,
-         ["standard output is gone (No space left on device): the run goes on without it"]),
+         ["standard output is gone (No space left on device): the run continues without it"]),
         ('"$@" > /dev/full 2>&1', 0, None),
         ('"$@" >&-', 0, []),
         ('"$@" 2>&-', 22, None),
@@ -59,7 +59,7 @@ def test_a_reader_that_is_gone(tmp_path):
     )  # fmt: skip
     os.close(writer)
     assert end.returncode == 7, end
-    gone = "standard output is gone (Broken pipe): the run goes on without it"
+    gone = "standard output is gone (Broken pipe): the run continues without it"
     assert end.stderr.splitlines() == [gone, "said"]
     assert (tmp_path / "file").read_text() == "kept"
 

@@ -29,10 +29,10 @@ def train_batches(
     start: int = 0,
     shard: tuple[int, int] = (0, 1),
 ) -> Generator[Batch]:
-    """Endless training batches: shuffled anew each epoch, augmented, one resolution a batch.
+    """Endless training batches: shuffled again each epoch, augmented, one resolution a batch.
 
     A batch follows from the seed and its number alone, not from workers or processes, so a run
-    that has done n steps goes on with `start` = n. Close the generator to stop its workers.
+    that has done n steps continues with `start` = n. Close the generator to stop its workers.
 
     Args:
       dataset: its training images are taken.
@@ -165,7 +165,7 @@ def _in_workers(dataset: grain.IterDataset, config: DataConfig) -> grain.IterDat
 def begin_worker(_: int, __: int) -> None:
     """Has a worker process leave signals to its run, and end when that does, however it ends.
 
-    Grain's own would print a traceback each, and wait for ever where the run was killed. SIGTERM
+    Grain's own would print a traceback each, and wait forever where the run was killed. SIGTERM
     and SIGHUP reach workers where a whole job gets them, as from SLURM: a run of several processes
     takes a few steps more until all of them save together, for which it needs batches.
     """

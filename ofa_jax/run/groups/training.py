@@ -33,7 +33,7 @@ class TrainConfig:
         branches on CPU; on TPU widths, of a ResNet masks; masks on GPU); also in
         evaluation.
       ema: share of itself that a moving average of the parameters keeps at each step, such as
-        0.9998. A phase then leaves that average: it is validated, goes on to the next phase,
+        0.9998. A phase then leaves that average: it is validated, enters the next phase,
         teaches and is saved. 0 takes no average.
       log_every: steps from one that is logged to the next; each phase's last one is, too. All are
         fetched from the devices then, and their figures must be finite.

@@ -18,7 +18,7 @@ SECTIONS = {
     "Time and throughput": costs.costs,
     "Environment": costs.environment,
 }
-# What comes of the files of another version, whose fields mean something else: the run goes on.
+# What comes of the files of another version, whose fields mean something else: the run continues.
 UNEXPECTED = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
 
 

@@ -108,7 +108,7 @@ def test_an_epoch_sees_every_image_once_in_a_new_order():
     assert not np.array_equal(*epochs)
 
 
-def test_each_image_is_varied_anew():
+def test_every_image_gets_its_own_augmentation():
     image = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), np.uint8)
     data = dataset(image.repeat(64, 0), np.zeros(64, int))
     images = np.concatenate([b["image"] for b in take(data, with_fields(resolutions=(16,)), 6)])
