@@ -5,10 +5,10 @@
 
 For each seed a supernet is trained on CIFAR-10 at 16 px (configs/cifar10_16.py; FOLDER holds it as
 tfds prepares it). IMAGES, a folder of images by class or "digits", are then learned from it
-(configs/transfer.py) and from nothing (the recipe "halves"), each at a quarter, a half and all of
-`--passes` subnet passes over them. Each run is `main.py --mode=train`, then the grid and random
-subnets, calibrated and measured. `--config.…` flags go to every run on IMAGES. The JSON file keeps
-the rows: a run that it has is not run again.
+(configs/transfer.py) and from random weights (the recipe "halves", or others of `--starts`), each
+at a quarter, a half and all of `--passes` subnet passes over them. Each run is `main.py
+--mode=train`, then the grid and random subnets, calibrated and measured. `--config.…` flags go to
+every run on IMAGES. The JSON file keeps the rows: a run that it has is not run again.
 
 Written on 2026-11-27, before any run. We expect, on means over seeds:
   1. at a quarter of the passes, "transfer" is ahead in every column; against it would count to be
@@ -30,7 +30,6 @@ from ofa_jax.run.data.datasets import load_dataset
 from ofa_jax.run.plan import plan
 from ofa_jax.run.workdir import read_config
 
-STARTS = ("halves", "transfer")
 # What configs/transfer.py has for new images, where configs/cifar10_16.py has CIFAR-10's own.
 AS_TRANSFER = (
     "--config.data.train_split=train", "--config.data.held_out=180",
@@ -60,7 +59,7 @@ def run_one(
     if start == "transfer":
         config = f"configs/transfer.py:{supernet(args, seed).resolve()},{passes:g}"
     else:
-        config, overrides = f"configs/cifar10_16.py:halves,{passes:g}", [*AS_TRANSFER, *overrides]
+        config, overrides = f"configs/cifar10_16.py:{start},{passes:g}", [*AS_TRANSFER, *overrides]
     seconds = train(config, workdir, overrides)
     config_of_run = read_config(workdir / "config.json")
     images = len(load_dataset(config_of_run.data).train)
@@ -80,6 +79,8 @@ def main() -> None:
     parser.add_argument("--workdir", default="runs/transfer")
     parser.add_argument("--passes", type=float, default=72)
     parser.add_argument("--shares", default="0.25,0.5,1")
+    parser.add_argument("--starts", default="halves,transfer",
+                        help="transfer, and recipes that begin with random weights")  # fmt: skip
     parser.add_argument("--source-passes", type=float, default=72)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--split", default="test", choices=("test", "held_out"))
@@ -95,7 +96,7 @@ def main() -> None:
         rows = read_object(Path(args.json), "rows")["rows"]
     known = {tuple(row[key] for key in KEY) for row in rows}
     seeds, shares = map(int, args.seeds.split(",")), map(float, args.shares.split(","))
-    for seed, share, start in itertools.product(seeds, shares, STARTS):
+    for seed, share, start in itertools.product(seeds, shares, args.starts.split(",")):
         if (start, share * args.passes, None, seed, args.split) not in known:
             rows.append(run_one(args, more, start, share, seed))
             print("\n" + table(rows), flush=True)
