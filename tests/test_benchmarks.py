@@ -2,6 +2,8 @@
 
 import functools
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 from main_runs import SAFETY
 from PIL import Image
 
-from benchmarks import checkpoints, grey_folder, latency_table
+from benchmarks import checkpoints, grey_folder, latency_table, recipes
 from benchmarks.scaling import reduced_bytes
 from ofa_jax import mesh
 from ofa_jax.deploy import stablehlo
@@ -33,6 +35,23 @@ def test_a_latency_table_replaces_no_file(tmp_path, monkeypatch, capsys):
     assert end.value.code == 2
     assert capsys.readouterr().err == f"error: --out={theirs} exists: give a new file\n"
     assert theirs.read_text() == "theirs"
+
+
+def test_recipes_in_the_file_are_drawn_and_not_run_again(tmp_path, monkeypatch, capsys):
+    rows, pictures = tmp_path / "rows.json", [tmp_path / "macs.png", tmp_path / "budgets.png"]
+    shutil.copy(REPOSITORY / "docs/results/cifar10_16.json", rows)
+    monkeypatch.setattr(recipes, "run_one", lambda *_: pytest.fail("a known run is run again"))
+    monkeypatch.setattr(recipes.compiled, "keep", lambda: None)
+    monkeypatch.setattr(sys, "argv", [
+        "recipes", "--data-dir=none", "--passes=4.5", "--recipes=halves,oneshot", f"--json={rows}",
+        f"--picture={pictures[0]}", f"--budgets-picture={pictures[1]}",
+    ])  # fmt: skip
+    recipes.main()
+    row = r"\| halves \|  \| 3 \| 4.5 \| 46.70% ± 0.68 \|.* \| 54.49% ± 0.38 \| 39.68% ± 0.72 \|"
+    assert re.search(row, capsys.readouterr().out)
+    for picture in pictures:
+        drawn = np.asarray(Image.open(picture).convert("RGB"))
+        assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 50  # points, lines and a legend
 
 
 @pytest.mark.slow
