@@ -11,10 +11,10 @@ file of once-for-all; after a comma the budget in subnet passes over the images,
 `runs/cifar10_16,36`. Images have the sizes and the normalisation of the supernet's; how they are
 varied is `data.augment`. Without a `data.name` the new images are scikit-learn's digits.
 
-Measured by benchmarks/transfer.py on two cores of an Intel Xeon, from CIFAR-10 at 16 px to 2,320
-grey photographs of ten other classes, three seeds: 47.2, 48.0 and 52.1 % top-1 on test (smallest,
-mean, largest) at 9 subnet passes, where 36 from random weights give 44.9, 45.8 and 49.7;
-docs/results.md has the others. That was before training and test images shrank by one filter.
+Measured by benchmarks/transfer.py on a core of an Intel Xeon, from CIFAR-10 at 16 px to 2,140 grey
+photographs of ten other classes, three seeds: 47.3, 48.6 and 53.1 % top-1 on test (smallest, mean,
+largest) at 9 subnet passes, where 36 from random weights give 48.1, 46.3 and 49.9;
+docs/results.md has the others.
 """
 
 from ml_collections import ConfigDict
