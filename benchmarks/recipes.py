@@ -283,8 +283,10 @@ def plot_budgets(path: str, rows: Sequence[Run]) -> None:
                 )  # fmt: skip
         axes.set_title(f"the {column} network")
         axes.set_xlabel("subnet passes over the images")
-        axes.set_xscale("log", base=2)
+        axes.set_xscale("log")
+        axes.set_xticks(sorted({line["budget"] for line in lines}))
         axes.xaxis.set_major_formatter("{x:g}")
+        axes.minorticks_off()
     _save(path, figure, shown)
 
 
