@@ -8,8 +8,8 @@ The word after the colon is a recipe of `ofa_jax/run/recipes.py`: "halves", "del
 "alone_largest": one arch from scratch, which sees the images as often as "halves" does. A number
 after a comma is the budget in subnet passes over the images, such as `oneshot,288`.
 `benchmarks/recipes.py` compares them. Measured on one core of an Intel Xeon, `halves,18`: 62.4,
-64.6 and 72.0 % top-1 on test (smallest, mean, largest; three seeds); docs/results.md has the others.
-The default of 72 passes has not been run.
+64.6 and 72.0 % top-1 on test (smallest, mean, largest; three seeds). docs/results.md has the
+others. The default of 72 passes has not been run.
 """
 
 from typing import Any
