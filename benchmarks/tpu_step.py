@@ -14,16 +14,19 @@ import argparse
 import time
 
 import jax
-import numpy as np
 
 from benchmarks import harness
 from configs import imagenet_mbv3
 from ofa_jax.network import build_supernet
 from ofa_jax.run.config import from_dict
-from ofa_jax.run.programs import Setting, mean_sample, subnet_gradient, target_mesh
+from ofa_jax.run.programs import (
+    Setting,
+    macs_of_ends_and_mean,
+    subnet_gradient,
+    target_mesh,
+)
 from ofa_jax.run.roofline import Cost, chip_of, cost_of, least, memory_needed
 from ofa_jax.run.traffic import memory_bytes
-from ofa_jax.search.cost import macs
 
 HEAD = "way | type | subnet | GFLOP | GB moved | least ms | bound by | GB held | seconds to compile"
 
@@ -41,11 +44,10 @@ def setting(args: argparse.Namespace, way: str, dtype: str) -> Setting:
 
 def costs_by_subnet(where: Setting, compiled: jax.stages.Compiled) -> dict[str, Cost]:
     """The costs of the largest, a mean and the smallest subnet, by one program of all."""
-    space, largest = where.net.space, cost_of(compiled)
+    largest = cost_of(compiled)
     if where.net.compute == "masks":
         return {"any": largest}
-    archs = (space.smallest(), mean_sample(space), space.largest())
-    low, mean, high = (float(np.mean(macs(space, arch, where.resolution))) for arch in archs)
+    low, mean, high = macs_of_ends_and_mean(where)
     least_moved = memory_bytes(compiled.as_text() or "", of=min)
     share = (mean - low) / (high - low)
     moved = least_moved + share * (largest.moved - least_moved)

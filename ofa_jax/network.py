@@ -9,7 +9,7 @@ from ofa_jax.space import Arch, SearchSpace
 __all__ = ["Network", "best_compute", "build_subnet", "build_supernet", "is_supernet"]
 
 WAYS = ("masks", "branches", "widths")
-FEW = 4  # variants of a block, which the TPU compiler takes minutes for
+FEW = 4  # the most variants of a block that "auto" has the TPU compiler build
 
 
 def build_supernet(space: SearchSpace, compute: str = "masks") -> Network:

@@ -187,9 +187,7 @@ def _mean_switched(setting: Setting, costs: dict[str, Cost]) -> Cost:
     A switch counts as its costliest branch, which makes the largest subnet; what the gradient
     computes again is in it, so the extracted ones cost less.
     """
-    space, pixels = setting.net.space, setting.resolution
-    archs = (space.smallest(), mean_sample(space), space.largest())
-    low, mean, high = (float(np.mean(macs(space, arch, pixels))) for arch in archs)
+    low, mean, high = macs_of_ends_and_mean(setting)
     share = (mean - low) / ((high - low) or 1.0)  # a space may have one subnet
     smallest, largest = costs["the smallest, extracted"], costs["the largest, extracted"]
     between = smallest.times(1 - share) + largest.times(share)
@@ -198,6 +196,14 @@ def _mean_switched(setting: Setting, costs: dict[str, Cost]) -> Cost:
         flops=between.flops * switch.flops / largest.flops,
         moved=between.moved * switch.moved / largest.moved,
     )
+
+
+def macs_of_ends_and_mean(setting: Setting) -> tuple[float, float, float]:
+    """MACs of the smallest subnet, of the mean of `mean_sample`, and of the largest."""
+    space, pixels = setting.net.space, setting.resolution
+    archs = (space.smallest(), mean_sample(space), space.largest())
+    low, mean, high = (float(np.mean(np.asarray(macs(space, a, pixels), float))) for a in archs)
+    return low, mean, high
 
 
 def mean_sample(space: SearchSpace) -> Arch:
